@@ -1,0 +1,182 @@
+"""`kindling`: build, recommend, serve, look after data. Flags stay few; every knob is in the configuration."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.core.config import load_config, to_toml
+from pipelines.core.errors import InputError, KindlingError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Recommendations when there is little or nothing to go on.",
+)  # fmt: skip
+data_app = typer.Typer(no_args_is_help=True, help="Generate and check data.")
+app.add_typer(data_app, name="data")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see `kindling config`.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Directory of the build.")]
+
+
+@app.command()
+def build(
+    data: Annotated[str, typer.Option("--data", help="Folder, s3:// or gs:// address of the tables.")],
+    out: OutOption,
+    config: ConfigOption = None,
+    from_stage: Annotated[str | None, typer.Option(help="Run this stage and all later ones again.")] = None,
+    until_stage: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+) -> None:
+    """Build and publish a recommender from tables; what did not change is reused."""
+    from jobs.summary import print_build
+    from pipelines.cluster import shutdown
+    from pipelines.flow import build as run_build
+    from pipelines.progress import Progress
+
+    settings = load_config(config)
+    with _terminate_cleanly():
+        try:
+            outcomes = run_build(
+                settings, data, out.resolve(), from_stage=from_stage, until_stage=until_stage, progress=Progress()
+            )
+        finally:
+            shutdown()
+    print_build(outcomes, out)
+
+
+@app.command()
+def recommend(
+    out: OutOption,
+    text: Annotated[str | None, typer.Option("--text", help="Who the user says they are.")] = None,
+    user_id: Annotated[str | None, typer.Option("--user-id", help="A user of the build.")] = None,
+    query: Annotated[str | None, typer.Option("--query", help="What they look for.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Length of the list.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Say where each score comes from.")] = False,
+) -> None:
+    """Print a list for a user, a text or a query, without a server."""
+    from jobs.summary import print_list
+    from serving.recommender import Request, load_current
+
+    if text is None and user_id is None and query is None:
+        raise InputError("recommend needs to know something: give --text, --user-id or --query.")
+    model = load_current(out)
+    if user_id is not None and not model.knows_user(user_id):
+        Console(stderr=True).print(f"[yellow]user '{user_id}' is not in this build: treated as new[/yellow]")
+    answer = model.recommend(Request(user_id=user_id, user_text=text, query=query, n=n, explain=explain))
+    print_list(model, answer)
+
+
+@app.command()
+def serve(out: OutOption, config: ConfigOption = None) -> None:
+    """Answer over HTTP until stopped. The [serve] section of --config wins over the build's."""
+    from pipelines.cluster import connect, shutdown
+    from pipelines.core.bundle import BundlePaths, current_version
+    from pipelines.core.layout import Layout
+
+    layout = Layout(out.resolve())
+    settings = load_config(config or BundlePaths(layout.bundle(current_version(layout))).config)
+    with _terminate_cleanly():
+        connect(settings.ray)
+        from serving import app as service
+
+        try:
+            address = service.start(layout.root, settings.serve)
+            Console(stderr=True).print(
+                f"Kindling answers on {address}  (API page: {address}/docs, Ctrl-C stops it)", highlight=False
+            )
+            service.wait_forever()
+        except KeyboardInterrupt:
+            Console(stderr=True).print("stopping")
+        finally:
+            service.stop()
+            shutdown()
+
+
+@app.command(name="config")
+def show_config(config: ConfigOption = None) -> None:
+    """Print every setting with its meaning; redirect it into a file to start your own."""
+    sys.stdout.write(to_toml(load_config(config)))
+
+
+@app.command()
+def doctor(out: Annotated[Path | None, typer.Option("--out", help="Also check this build.")] = None) -> None:
+    """Check that this machine, and optionally a build, has what Kindling needs."""
+    from jobs.doctor import run_checks
+
+    if not run_checks(out):
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def generate(
+    directory: Annotated[Path, typer.Argument(help="Folder to write; made if absent.")],
+    items: Annotated[int, typer.Option(help="Number of items.")] = 2000,
+    users: Annotated[int, typer.Option(help="Number of users.")] = 3000,
+    interactions: Annotated[int, typer.Option(help="Number of interactions.")] = 60_000,
+    seed: Annotated[int, typer.Option(help="Same seed, same catalogue.")] = 7,
+) -> None:
+    """Write a catalogue with English and Chinese texts, users and interactions."""
+    from pipelines.core.catalogue import GeneratorConfig
+    from pipelines.core.catalogue import generate as generate_catalogue
+    from pipelines.core.catalogue import write as write_catalogue
+
+    try:
+        settings = GeneratorConfig(n_items=items, n_users=users, n_interactions=interactions, seed=seed)
+        catalogue = generate_catalogue(settings)
+    except ValueError as e:
+        raise InputError(str(e)) from e
+    for name, path in write_catalogue(catalogue, directory).items():
+        Console().print(f"{name}: {path}", highlight=False, soft_wrap=True)
+
+
+@data_app.command()
+def validate(
+    directory: Annotated[str, typer.Argument(help="Folder, s3:// or gs:// address of the tables.")],
+    config: ConfigOption = None,
+) -> None:
+    """Read the tables as a build would and say what would be rejected, and why. Writes nothing."""
+    from jobs.validation import print_validation
+
+    if not print_validation(directory, load_config(config)):
+        raise typer.Exit(InputError.exit_code)
+
+
+class _terminate_cleanly:  # noqa: N801 - reads as the statement it is
+    """Turns SIGTERM into KeyboardInterrupt, so that a stop from outside runs the same clean-up as Ctrl-C."""
+
+    def __enter__(self) -> None:
+        def interrupt(_signal: int, _frame: FrameType | None) -> None:
+            raise KeyboardInterrupt
+
+        self._previous = signal.signal(signal.SIGTERM, interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+
+def main() -> None:
+    """Run the command line; expected failures are one message and their exit status, never a traceback."""
+    try:
+        app(standalone_mode=False)
+    except KindlingError as e:
+        _fail(e, e.exit_code)
+    except typer.Exit as e:
+        sys.exit(e.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command again to go on", 130)
+    except typer.TyperException as e:  # a wrong flag
+        e.show()
+        sys.exit(e.exit_code)
+
+
+def _fail(message: object, status: int) -> None:
+    Console(stderr=True).print(f"[bold red]kindling:[/bold red] {message}", highlight=False, soft_wrap=True)
+    sys.exit(status)

@@ -1,0 +1,1 @@
+"""The batch side of Kindling: one module per stage, mathematics in `core`."""

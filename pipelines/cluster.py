@@ -1,0 +1,96 @@
+"""The one place that starts or joins Ray, with the settings that were found to matter (see docs/decisions)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from pipelines.core.config import RayConfig
+from pipelines.core.errors import KindlingError
+
+_ENVIRONMENT = {
+    # a progress line of Ray's own every ten seconds would bury ours
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # the default Parquet reader starts 32 footer processes per read, seconds for a small table
+    "RAY_DATA_USE_DATASOURCE_V2": "0",
+    # warns about a change of default that does not concern CPU tasks
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Python 3.11+ and Ray's own forks of processes; silences gRPC's notes on them
+    "GRPC_VERBOSITY": "ERROR",
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+
+
+class ClusterError(KindlingError):
+    """No Ray cluster could be started or joined."""
+
+    exit_code = 6
+
+
+def connect(config: RayConfig) -> None:
+    """Join the cluster of `config.address` or RAY_ADDRESS, else start Ray on this machine. Idempotent.
+
+    Raises:
+        ClusterError: names the address and what to check.
+    """
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    import ray  # noqa: PLC0415 - reads its environment when imported
+
+    if ray.is_initialized():
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS", "")
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if address:
+        options["address"] = address
+    else:
+        # fewer than four logical CPUs and Ray Data's helpers wait for each other for ever
+        options |= {"num_cpus": config.num_cpus or max(4, os.cpu_count() or 1), "include_dashboard": False}
+        options["address"] = "local"
+        # Ray asks every process for a token once one is set up; a start of our own needs none beyond loopback
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        if config.object_store_mb:
+            options["object_store_memory"] = config.object_store_mb << 20
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
+        raise ClusterError(
+            f"Ray at '{address or 'this machine'}' cannot be used: {e}. Check ray.address and RAY_ADDRESS, "
+            "or leave both empty to run on this machine."
+        ) from e
+    quiet_data()
+
+
+def quiet_data() -> None:
+    """Ray Data without its own bars, in this process."""
+    import ray  # noqa: PLC0415
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def shutdown() -> None:
+    """Leave Ray, and stop it if this process started it."""
+    import ray  # noqa: PLC0415
+
+    ray.shutdown()
+
+
+def count_cpus() -> int:
+    """CPUs worth a process each: the cluster's, but on one node never more than it really has."""
+    import ray  # noqa: PLC0415
+
+    nodes = [n for n in ray.nodes() if n["Alive"]]
+    logical = int(ray.cluster_resources().get("CPU", 1))
+    return max(1, min(logical, os.cpu_count() or 1) if len(nodes) == 1 else logical)
+
+
+def count_gpus() -> int:
+    """GPUs of the cluster."""
+    import ray  # noqa: PLC0415
+
+    return int(ray.cluster_resources().get("GPU", 0))

@@ -1,0 +1,1 @@
+"""The model, the tables and the files, with no knowledge of how work is distributed."""

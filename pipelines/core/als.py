@@ -1,0 +1,180 @@
+"""Implicit ALS whose factors start from what the text predicts: the row solves and the maps.
+
+Dimensions: U users, I items, F factors, D text dimensions plus the constant, n rows of one shard.
+
+    minimise  sum_ui c_ui (p_ui - x_u . y_i)^2
+              + lam_u sum_u |x_u - A f_u|^2 + lam_i sum_i |y_i - B g_i|^2 + ridge (|A|^2 + |B|^2)
+
+p is 1 where the user wants the item, else 0; c is the confidence, 1 where nothing was observed. Solved by
+block coordinates (Hu, Koren and Volinsky 2008, with a Gaussian prior whose mean is the text's prediction).
+Everything here works on one shard of rows and is deterministic; who holds which shard is not known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from implicit.cpu import _als
+from threadpoolctl import threadpool_limits
+
+FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int32]
+
+_CG_SCALE = 1e-5
+"""Length of the prior's row for the CG kernel, see `solve_rows`."""
+
+
+@dataclass(frozen=True)
+class RowShard:
+    """Consecutive rows of one side, with their text.
+
+    Attributes:
+        start: number of the first row.
+        indptr: (n + 1,) into `indices`, from 0.
+        indices: opposite rows of the observed pairs.
+        confidences: c >= 1 for a wanted pair, -c for a pair known to be unwanted (implicit's convention).
+        features: (n, D) text features with the constant 1 last.
+    """
+
+    start: int
+    indptr: IntArray
+    indices: IntArray
+    confidences: FloatArray
+    features: FloatArray
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the shard."""
+        return len(self.indptr) - 1
+
+    @property
+    def evidence(self) -> IntArray:
+        """(n,) observed pairs of each row; 0 marks a cold row."""
+        return np.diff(self.indptr)
+
+
+def confidences(weights: FloatArray, alpha: float) -> FloatArray:
+    """c = 1 + alpha |w|, negated for w < 0: a dislike is a sure 0, not a missing value."""
+    return np.where(weights < 0, -1.0, 1.0).astype(np.float32) * (1.0 + alpha * np.abs(weights)).astype(np.float32)
+
+
+def gramian(factors: FloatArray) -> DoubleArray:
+    """V'V (F, F) in double precision, so that the sum over shards does not depend on how rows are cut."""
+    wide = factors.astype(np.float64)
+    return np.asarray(wide.T @ wide)
+
+
+def solve_rows(
+    shard: RowShard,
+    opposite: FloatArray,
+    opposite_gramian: DoubleArray,
+    prior: FloatArray,
+    regularization: float,
+    *,
+    solver: Literal["cholesky", "cg"] = "cholesky",
+    cg_steps: int = 3,
+    start: FloatArray | None = None,
+    num_threads: int = 1,
+) -> FloatArray:
+    """Solve every row of a shard: (Y'Y + Y_S'(C - I)Y_S + lam I) x = Y'C p + lam prior.
+
+    The prior enters through implicit's own kernels as one more row per solved row. For Cholesky, whose
+    gramian is an argument, the row `lam * prior` with confidence exactly 1 adds (1 - 1) to the matrix and
+    `lam * prior` to the right-hand side: the solution is exact. The CG kernel makes the gramian itself, so
+    there the row is `s * prior` with confidence `lam / s`; a small s keeps what it adds to the matrix,
+    (lam / s) s^2 |prior|^2, far below rounding.
+
+    Args:
+        shard: the rows.
+        opposite: (m, F) factors of the other side, contiguous float32; cold rows must be zero.
+        opposite_gramian: (F, F) its gramian.
+        prior: (n, F) what the text predicts for each row.
+        regularization: lam > 0.
+        solver: "cholesky" or "cg".
+        cg_steps: steps of CG.
+        start: (n, F) where CG starts; the prior if absent.
+        num_threads: of implicit's kernel.
+
+    Returns:
+        (n, F) factors; rows without evidence are zero, see `fill_cold`.
+    """
+    n, m = shard.n_rows, len(opposite)
+    if n == 0:
+        return np.zeros((0, opposite.shape[1]), dtype=np.float32)
+    scale = regularization if solver == "cholesky" else _CG_SCALE
+    own_confidence = 1.0 if solver == "cholesky" else regularization / _CG_SCALE
+    # [Y ; scale * prior] in one buffer: the kernels want one contiguous, writable matrix
+    extended = np.empty((m + n, opposite.shape[1]), dtype=np.float32)
+    extended[:m] = opposite
+    np.multiply(prior, scale, out=extended[m:])
+    indptr, indices, data = _with_own_row(shard, m, own_confidence)
+    factors = np.ascontiguousarray(prior if start is None else start, dtype=np.float32).copy()
+    with threadpool_limits(1, "blas"):
+        if solver == "cholesky":
+            gram = np.ascontiguousarray(opposite_gramian, dtype=np.float32)
+            _als._least_squares(
+                gram, indptr, indices, data, factors, extended, float(regularization), num_threads=num_threads
+            )
+        else:
+            _als._least_squares_cg(
+                indptr, indices, data, factors, extended, float(regularization),
+                num_threads=num_threads, cg_steps=cg_steps,
+            )  # fmt: skip
+    factors[shard.evidence == 0] = 0.0
+    return factors
+
+
+def _with_own_row(shard: RowShard, m: int, confidence: float) -> tuple[IntArray, IntArray, FloatArray]:
+    """The shard's sparse rows, each with one entry more that points at its own row m + r."""
+    n = shard.n_rows
+    indptr = (shard.indptr + np.arange(n + 1)).astype(np.int32)
+    own = np.zeros(len(shard.indices) + n, dtype=bool)
+    own[indptr[1:] - 1] = True
+    indices = np.empty(len(own), dtype=np.int32)
+    data = np.empty(len(own), dtype=np.float32)
+    indices[~own], indices[own] = shard.indices, m + np.arange(n)
+    data[~own], data[own] = shard.confidences, confidence
+    return indptr, indices, data
+
+
+def fill_cold(factors: FloatArray, evidence: IntArray, prior: FloatArray) -> FloatArray:
+    """Cold rows take the text's prediction as it is: never shown is not the same as not wanted."""
+    return np.where((evidence > 0)[:, None], factors, prior).astype(np.float32)
+
+
+def map_gram(features: FloatArray, evidence: IntArray) -> DoubleArray:
+    """A shard's share of F'WF (D, D), the half of the regression of factors on text that never changes.
+
+    A row weighs its number of observed pairs, for a factor made from two clicks is mostly noise.
+    """
+    return np.asarray((features.astype(np.float64) * evidence[:, None]).T @ features)
+
+
+def map_cross(features: FloatArray, evidence: IntArray, factors: FloatArray) -> DoubleArray:
+    """A shard's share of F'WX (D, F), the other half."""
+    return np.asarray((features.astype(np.float64) * evidence[:, None]).T @ factors)
+
+
+def ridge_map(gram: DoubleArray, cross: DoubleArray, ridge: float) -> FloatArray:
+    """The map (D, F) from text to factors, from summed statistics; ridge > 0 keeps it solvable."""
+    regularized = gram + ridge * np.eye(len(gram))
+    return np.asarray(np.linalg.solve(regularized, cross), dtype=np.float32)
+
+
+def cut_rows(indptr: npt.NDArray[np.int64], n_shards: int) -> list[tuple[int, int]]:
+    """Boundaries of at most `n_shards` consecutive shards with about equal numbers of pairs, none empty.
+
+    No rows at all make one empty shard, so that whoever sums over shards has something to sum.
+    """
+    n = len(indptr) - 1
+    if n == 0:
+        return [(0, 0)]
+    # a row costs about as much as its pairs plus a constant for its own solve
+    cost = indptr.astype(np.float64) + np.arange(n + 1)
+    targets = np.linspace(0, cost[-1], n_shards + 1)[1:-1]
+    cuts = np.unique(np.concatenate([[0], np.searchsorted(cost, targets), [n]]))
+    return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]

@@ -1,0 +1,142 @@
+"""A published version: what is in its directory, how it is finished and how it is checked.
+
+Safetensors, Parquet and JSON only, nothing that could run code when loaded. `manifest.json` is written last
+and holds the size and checksum of every other file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import ArtefactError
+from pipelines.core.layout import Layout
+from pipelines.core.storage import digest_file, read_json, write_json
+
+SCHEMA_VERSION = 1
+"""Raised when an older program could not read a newer bundle."""
+
+
+@dataclass(frozen=True)
+class BundlePaths:
+    """Files of one bundle."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Version, checksums, counts, fingerprints."""
+        return self.root / "manifest.json"
+
+    @property
+    def config(self) -> Path:
+        """The whole configuration it was built with, as TOML with comments."""
+        return self.root / "config.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """Figures of the build, the same file as `metrics.json` of the output directory."""
+        return self.root / "metrics.json"
+
+    @property
+    def items(self) -> Path:
+        """Parquet: id, text, metadata, `is_hidden`, `n_interactions` of each item, in row-number order."""
+        return self.root / "items.parquet"
+
+    @property
+    def users(self) -> Path:
+        """Parquet: the ids of the users, in row-number order."""
+        return self.root / "users.parquet"
+
+    @property
+    def item_arrays(self) -> Path:
+        """Safetensors: `factors` (I, F) and `profiles` (I, E)."""
+        return self.root / "item_arrays.safetensors"
+
+    @property
+    def user_arrays(self) -> Path:
+        """Safetensors: `factors` (U, F), `own_texts` (U, E), history as `indptr`, `indices`, `weights`."""
+        return self.root / "user_arrays.safetensors"
+
+    @property
+    def text_maps(self) -> Path:
+        """Safetensors: the maps A and B, the text means, the gramians."""
+        return self.root / "text_maps.safetensors"
+
+    @property
+    def encoder(self) -> Path:
+        """Weights and tokenizer when the encoder is a folder of the user's own; else absent."""
+        return self.root / "encoder"
+
+
+def write_manifest(paths: BundlePaths, version: str, facts: Mapping[str, object]) -> None:
+    """Finish a bundle: checksums of all its files, written last."""
+    files = sorted(p for p in paths.root.rglob("*") if p.is_file() and p != paths.manifest)
+    listed = {str(p.relative_to(paths.root)): {"bytes": p.stat().st_size, "blake2b": digest_file(p)} for p in files}
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(
+        paths.manifest,
+        {"schema_version": SCHEMA_VERSION, "version": version, "created_at": created, **facts, "files": listed},
+    )
+
+
+def check_bundle(root: Path) -> dict[str, Any]:
+    """The manifest of a bundle whose files are all there and whole.
+
+    Raises:
+        ArtefactError: names the file and what is wrong with it.
+    """
+    paths = BundlePaths(root)
+    manifest: dict[str, Any] = read_json(paths.manifest)
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{root} has schema version {manifest.get('schema_version')}, this program reads {SCHEMA_VERSION}. "
+            "Use the Kindling that built it, or build again."
+        )
+    for name, expected in manifest["files"].items():
+        path = root / name
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            raise ArtefactError(f"{path} is missing or not {expected['bytes']} bytes long. Build again or roll back.")
+        if digest_file(path) != expected["blake2b"]:
+            raise ArtefactError(f"{path} does not have the checksum of its manifest. Build again or roll back.")
+    return manifest
+
+
+def current_version(layout: Layout) -> str:
+    """The version in service.
+
+    Raises:
+        ArtefactError: nothing has been published here, or the pointer leads nowhere.
+    """
+    if not layout.current.exists():
+        raise ArtefactError(
+            f"{layout.root} holds no published build: {layout.current} is not there. Run `kindling build` first."
+        )
+    pointer = read_json(layout.current)
+    version = pointer.get("version") if isinstance(pointer, dict) else None
+    if not isinstance(version, str) or not BundlePaths(layout.bundle(version)).manifest.is_file():
+        raise ArtefactError(f"{layout.current} points to {version!r}, which is not in {layout.bundles}. Build again.")
+    return version
+
+
+def finish_directory(temporary: Path, final: Path) -> None:
+    """Give a complete directory its name; its files are on the disk before anything can find them."""
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+
+
+def point_current(layout: Layout, version: str) -> None:
+    """Put a version into service: the pointer first, then the copy of its metrics beside it."""
+    paths = BundlePaths(layout.bundle(version))
+    relative = str(paths.metrics.relative_to(layout.root))
+    write_json(layout.current, {"version": version, "metrics": relative})
+    write_json(layout.metrics, read_json(paths.metrics))

@@ -1,0 +1,55 @@
+"""Sorted pair files as sparse rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+
+from pipelines.core.als import RowShard, confidences
+from pipelines.core.schema import ITEM_IDX, USER_IDX, WEIGHT
+
+Side = Literal["user", "item"]
+_KEYS: dict[str, tuple[str, str]] = {"user": (USER_IDX, ITEM_IDX), "item": (ITEM_IDX, USER_IDX)}
+
+
+def read_pairs(path: Path, side: Side, start: int, stop: int, n_columns: int) -> sp.csr_matrix:
+    """Rows start .. stop of one side as (stop - start, n_columns) weights; reads only their row groups."""
+    row_key, column_key = _KEYS[side]
+    table = pq.read_table(
+        path, columns=[row_key, column_key, WEIGHT], filters=[(row_key, ">=", start), (row_key, "<", stop)]
+    )
+    rows = table.column(row_key).to_numpy() - start
+    columns = table.column(column_key).to_numpy()
+    weights = table.column(WEIGHT).to_numpy().astype(np.float32)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=stop - start))])
+    return sp.csr_matrix((weights, columns, indptr), shape=(stop - start, n_columns))
+
+
+def row_offsets(path: Path, side: Side, n_rows: int) -> npt.NDArray[np.int64]:
+    """(n_rows + 1,) offsets of each row's pairs in a sorted pair file; one column, one row group at a time."""
+    counts = np.zeros(n_rows, dtype=np.int64)
+    file = pq.ParquetFile(path)
+    for batch in file.iter_batches(columns=[_KEYS[side][0]]):
+        counts += np.bincount(batch.column(0).to_numpy(), minlength=n_rows)
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def row_shard(weights: sp.csr_matrix, start: int, features: npt.NDArray[np.float32], alpha: float) -> RowShard:
+    """The shard the solvers work on, from weights and text features."""
+    return RowShard(
+        start=start,
+        indptr=weights.indptr.astype(np.int32),
+        indices=weights.indices.astype(np.int32),
+        confidences=confidences(weights.data, alpha),
+        features=features,
+    )
+
+
+def signs(weights: sp.csr_matrix) -> sp.csr_matrix:
+    """+1 where wanted, -1 where not."""
+    return sp.csr_matrix((np.sign(weights.data), weights.indices, weights.indptr), shape=weights.shape)

@@ -1,0 +1,50 @@
+"""The names of tables and columns, once. DESIGN: `*_id` is the caller's string, `*_idx` a row number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyarrow as pa
+
+TableName = Literal["items", "users", "interactions"]
+TABLES: tuple[TableName, ...] = ("items", "users", "interactions")
+
+ITEM_ID = "item_id"
+USER_ID = "user_id"
+ITEM_IDX = "item_idx"
+USER_IDX = "user_idx"
+WEIGHT = "weight"
+TIMESTAMP = "timestamp"
+EVENT = "event"
+TEXT = "text"
+IS_HIDDEN = "is_hidden"
+
+ID_COLUMN: dict[TableName, str] = {"items": ITEM_ID, "users": USER_ID}
+
+REQUIRED: dict[TableName, tuple[str, ...]] = {
+    "items": (ITEM_ID,),
+    "users": (USER_ID,),
+    "interactions": (USER_ID, ITEM_ID),
+}
+
+INTERACTIONS = pa.schema(
+    [
+        (USER_ID, pa.string()),
+        (ITEM_IDX, pa.int64()),
+        (WEIGHT, pa.float32()),
+        (TIMESTAMP, pa.float64()),
+        (EVENT, pa.string()),
+    ]
+)
+"""A clean interaction before users are numbered; afterwards `user_idx` takes the place of `user_id`."""
+
+REJECTS = pa.schema(
+    [
+        ("table", pa.string()),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+"""One row per rejected input row. `row` counts from 1, header not counted; 0 stands for the whole file."""

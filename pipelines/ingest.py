@@ -1,0 +1,251 @@
+"""Raw tables in, clean tables and rejects out.
+
+Reads: items, users (optional) and interactions under `--data`.
+Writes: `tables/{items,users,interactions}`, `rejects/`, the id lists, `report.json`.
+
+Ray Data spreads the chunks of every table over the cluster; each task reads, checks and cleans its chunk and
+writes its own parts, so no row passes through the driver. What needs to see all rows of a table (duplicates,
+the numbering of users) looks at the id columns alone, in one task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from pipelines.core import tables
+from pipelines.core.config import Config
+from pipelines.core.errors import InputError
+from pipelines.core.layout import Layout
+from pipelines.core.readers import Chunk, cut_chunks, find_files, read_chunk
+from pipelines.core.schema import REJECTS, TABLES, TableName
+from pipelines.core.storage import part_name, part_paths, write_json, write_table
+from pipelines.core.validate import check_entities, check_interactions
+from pipelines.progress import Progress
+
+__all__ = ["fingerprint", "run"]
+
+
+def fingerprint(data: str, config: Config) -> str:
+    """Hash of the input files' names, sizes and times of change.
+
+    Raises:
+        InputError: the items table, or without `data.text_only` the interactions table, is not there.
+    """
+    files = {t: find_files(data, _name(config, t)) for t in TABLES}
+    for table in ("items", "interactions"):
+        if not files[table] and not (table == "interactions" and config.data.text_only):
+            hint = (
+                "Set data.text_only = true to build from text alone, or give"
+                if table == "interactions"
+                else "Give"
+            )
+            raise InputError(
+                f"{data} holds no table '{_name(config, table)}'. {hint} {_name(config, table)}.parquet, .jsonl or "
+                f".csv, or a folder {_name(config, table)}/ of such files; data.{table} sets another name."
+            )
+    listed = json.dumps({t: [vars(f) for f in fs] for t, fs in files.items()}, sort_keys=True)
+    return hashlib.blake2b(listed.encode(), digest_size=12).hexdigest()
+
+
+def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:
+    """Clean every table under `data`.
+
+    Raises:
+        InputError: an empty table, a missing column, no text at all, too few users, too many rejects.
+    """
+    chunks = {t: cut_chunks(data, t, find_files(data, _name(config, t))) for t in TABLES}
+    counts: dict[str, Counter[str]] = {}
+    with progress.bar("reading", sum(map(len, chunks.values()))) as advance:
+        for table in ("items", "users"):
+            counts[table] = _map_chunks(chunks[table], EntityTask(config, layout), advance)
+            counts[table] += _count(_merge_entities.remote(layout, table))
+        known_items = ray.put(_read_ids(layout, "items"))
+        counts["interactions"] = _map_chunks(
+            chunks["interactions"], InteractionTask(config, layout, known_items), advance
+        )
+    counts["users"] += _count(_number_users.remote(layout))
+    _map_parts(layout)
+    report = {t: dict(sorted(c.items())) for t, c in counts.items()}
+    report["reasons"] = _reasons(layout)
+    write_json(layout.ingest_report, report)
+    _check_enough(config, layout, counts)
+    return {
+        "items": counts["items"]["kept"],
+        "users": counts["users"]["kept"],
+        "interactions": counts["interactions"]["kept"],
+        "rejected": sum(c["rejected"] for c in counts.values()),
+    }
+
+
+def _name(config: Config, table: TableName) -> str:
+    return str(getattr(config.data, table))
+
+
+def _read_ids(layout: Layout, table: TableName) -> pa.Array:
+    return pq.read_table(layout.ids(table)).column(0).combine_chunks()
+
+
+def _staged(layout: Layout, table: TableName) -> Path:
+    return layout.stage("ingest") / "staged" / table
+
+
+class EntityTask:
+    """Cleans chunks of items or users; a plain callable for Ray Data."""
+
+    def __init__(self, config: Config, layout: Layout) -> None:
+        """Keep what every chunk needs."""
+        self.config, self.layout = config, layout
+
+    def __call__(self, chunk: Chunk) -> Counter[str]:
+        """Read, check and store one chunk; returns its counts."""
+        table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
+        checked = check_entities(chunk, table, bad, self.config)
+        return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
+
+
+class InteractionTask:
+    """Cleans chunks of interactions against the known items."""
+
+    def __init__(self, config: Config, layout: Layout, known_items: ray.ObjectRef) -> None:
+        """Keep what every chunk needs; the ids stay in the object store until a task asks."""
+        self.config, self.layout, self.known_items = config, layout, known_items
+
+    def __call__(self, chunk: Chunk) -> Counter[str]:
+        """Read, check and store one chunk; returns its counts."""
+        table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
+        checked = check_interactions(chunk, table, bad, self.config, ray.get(self.known_items))
+        counts = checked.counts + Counter(kept=checked.table.num_rows)
+        return _store(self.layout, chunk, checked.table, checked.rejects, counts)
+
+
+def _store(layout: Layout, chunk: Chunk, clean: pa.Table, rejects: pa.Table, counts: Counter[str]) -> Counter[str]:
+    if clean.num_rows:
+        write_table(_staged(layout, chunk.table) / part_name(chunk.number), clean)
+    if rejects.num_rows:
+        write_table(layout.rejects / chunk.table / part_name(chunk.number), rejects)
+    return counts
+
+
+def _map_chunks(
+    chunks: Sequence[Chunk], task: EntityTask | InteractionTask, advance: Callable[[int], None]
+) -> Counter[str]:
+    """Apply `task` to every chunk through Ray Data, one block a chunk; the sum of the counts."""
+    if not chunks:
+        return Counter()
+
+    def apply(batch: dict[str, Any]) -> dict[str, list[str]]:
+        try:
+            return {"counts": [json.dumps(task(chunk)) for chunk in batch["item"]]}
+        except InputError as e:  # Ray would wrap it in a page of traceback
+            return {"counts": [json.dumps({"error": str(e)})]}
+
+    chunks_ds = ray.data.from_items(list(chunks), override_num_blocks=len(chunks))
+    total: Counter[str] = Counter()
+    for row in chunks_ds.map_batches(apply, batch_size=1, num_cpus=1).iter_rows():
+        counted = json.loads(row["counts"])
+        if "error" in counted:
+            raise InputError(counted["error"])
+        total.update(counted)
+        advance(1)
+    return total
+
+
+def _count(ref: ray.ObjectRef) -> Counter[str]:
+    return Counter(ray.get(ref))
+
+
+@ray.remote
+def _merge_entities(layout: Layout, table: TableName) -> dict[str, int]:
+    """Decide which row of each id stays, write the id list and move the parts into place.
+
+    Only ids and hashes of texts are held for the whole table; the texts pass through part by part.
+    """
+    paths = part_paths(_staged(layout, table))
+    decision = tables.find_duplicates(paths, table)
+    if decision.rejects.num_rows:
+        write_table(layout.rejects / table / "duplicates.parquet", decision.rejects)
+    schema = tables.common_schema(paths)
+    for path, keep in zip(paths, decision.keep, strict=True):
+        write_table(layout.tables / table / path.name, tables.conform(pq.read_table(path), schema, keep))
+    write_table(layout.ids(table), decision.ids)
+    return {
+        "kept": decision.ids.num_rows,
+        "rejected": decision.rejects.num_rows,
+        "identical_duplicates_merged": decision.n_merged,
+    }
+
+
+@ray.remote
+def _number_users(layout: Layout) -> dict[str, int]:
+    """Append the users who only appear in interactions, in the order of their ids, and number everybody."""
+    known = _read_ids(layout, "users")
+    newcomers = tables.new_ids(part_paths(_staged(layout, "interactions")), known)
+    if len(newcomers):
+        number = len(part_paths(layout.tables / "users"))
+        write_table(layout.tables / "users" / f"part-{number:06d}-new.parquet", tables.bare_users(newcomers))
+    ids = pa.concat_arrays([known, newcomers])
+    write_table(layout.ids("users"), pa.table({"user_id": ids}))
+    return {"kept": len(newcomers), "without_description": len(newcomers)}
+
+
+@ray.remote
+def _number_part(layout: Layout, path: Path, known_users: pa.Array) -> None:
+    write_table(layout.tables / "interactions" / path.name, tables.number_users(pq.read_table(path), known_users))
+
+
+def _map_parts(layout: Layout) -> None:
+    known_users = ray.put(_read_ids(layout, "users"))
+    ray.get([_number_part.remote(layout, p, known_users) for p in part_paths(_staged(layout, "interactions"))])
+
+
+def _reasons(layout: Layout) -> dict[str, int]:
+    """Rejects by table and reason, for the report."""
+    reasons: Counter[str] = Counter()
+    for path in sorted(layout.rejects.rglob("*.parquet")):
+        for row in pq.read_table(path, columns=["table", "reason"], schema=REJECTS).to_pylist():
+            reasons[f"{row['table']}: {row['reason']}"] += 1
+    return dict(reasons.most_common(100))
+
+
+def _check_enough(config: Config, layout: Layout, counts: dict[str, Counter[str]]) -> None:
+    """Stop a build that would mean nothing, after the rejects are on storage for the user to look at."""
+    for table, count in counts.items():
+        if not count["kept"] and (table == "items" or (table == "interactions" and not config.data.text_only)):
+            raise InputError(
+                f"table '{table}' has no usable rows: {count['read']} read, {count['rejected']} rejected"
+                f"{_samples(layout, table)}. Nothing can be built from it."
+            )
+        if count["rejected"] > config.data.max_reject_share * count["read"]:
+            raise InputError(
+                f"table '{table}': {count['rejected']} of {count['read']} rows were rejected, more than "
+                f"data.max_reject_share = {config.data.max_reject_share}{_samples(layout, table)}. They are in "
+                f"{layout.rejects / table}; mend them, or raise the share."
+            )
+    if counts["items"]["without_text"] >= counts["items"]["kept"]:
+        raise InputError(
+            f"none of the {counts['items']['kept']} items has any text in the columns "
+            f"{', '.join(config.data.item_text)}. Set data.item_text to the columns that describe them."
+        )
+    n_active = tables.count_distinct(part_paths(layout.tables / "interactions"), "user_idx")
+    if n_active < 2 and not config.data.text_only:
+        raise InputError(
+            f"interactions name {n_active} user; at least 2 are needed to learn from behaviour. Add "
+            "interactions, or set data.text_only = true to build from text alone."
+        )
+
+
+def _samples(layout: Layout, table: str) -> str:
+    """The first few rejects in words."""
+    for path in part_paths(layout.rejects / table):
+        rows = pq.read_table(path).slice(0, 3).to_pylist()
+        return " (for example " + "; ".join(f"{Path(r['source']).name} row {r['row']}: {r['reason']}" for r in rows) + ")"
+    return ""

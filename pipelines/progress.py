@@ -1,0 +1,71 @@
+"""What a person watching a build sees: one bar per running stage, one line per finished one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Progress:
+    """Bars on a terminal, a line every quarter of a minute elsewhere (a log), nothing when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Write to standard error, so that results on standard output stay clean."""
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def begin(self, stage: str) -> None:
+        """Say that a stage starts."""
+        self.console.print(f"[bold]{stage}[/bold] …")
+
+    def end(self, stage: str, seconds: float) -> None:
+        """Say that a stage is done."""
+        self.console.print(f"[bold green]{stage}[/bold green] done in {seconds:.1f} s")
+
+    def reused(self, stage: str) -> None:
+        """Say that a stage's earlier result is used again."""
+        self.console.print(f"[dim]{stage} unchanged[/dim]")
+
+    @contextmanager
+    def bar(self, what: str, total: int) -> Iterator[Bar]:
+        """A bar over `total` units, called with how many more are done."""
+        if self.console.quiet or not sys.stderr.isatty():
+            yield Bar(self.console, what, total, None)
+            return
+        columns = (
+            TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Bars(*columns, console=self.console, transient=True) as bars:
+            yield Bar(self.console, what, total, bars)
+
+
+class Bar:
+    """One bar; call it with the number of units just finished."""
+
+    def __init__(self, console: Console, what: str, total: int, bars: Bars | None) -> None:
+        """Bind to rich's bars, or to plain lines where there is no terminal."""
+        self._console, self._what, self._total, self._bars = console, what, total, bars
+        self._task = bars.add_task(what, total=total) if bars else None
+        self._done = 0
+        self._said = self._started = time.monotonic()
+
+    def __call__(self, n: int = 1) -> None:
+        """Count `n` more units."""
+        self._done += n
+        if self._bars is not None and self._task is not None:
+            self._bars.advance(self._task, n)
+            return
+        now = time.monotonic()
+        if now - self._said >= _SECONDS_BETWEEN_LINES:
+            self._said = now
+            rate = self._done / (now - self._started)
+            left = (self._total - self._done) / rate if rate else 0.0
+            self._console.print(f"  {self._what}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left")

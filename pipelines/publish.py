@@ -1,0 +1,172 @@
+"""Everything the server needs, as one checked directory; then the pointer to it.
+
+Reads: the artefacts of every stage before it.
+Writes: `bundles/<version>/`, then `CURRENT`, then `metrics.json`. A bundle is complete before anything points
+to it, and the version's name ends in a hash of what it was made from: publishing the same again is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from pipelines.core import blend
+from pipelines.core.bundle import BundlePaths, current_version, finish_directory, point_current, write_manifest
+from pipelines.core.config import Config, to_toml
+from pipelines.core.encoder import PACKAGED, encoder_fingerprint
+from pipelines.core.errors import ArtefactError
+from pipelines.core.layout import Layout, ModelName
+from pipelines.core.pairs import read_pairs
+from pipelines.core.storage import (
+    part_paths, read_json, read_rows, read_tensors, replacing, write_json, write_table, write_tensors, write_text,
+)  # fmt: skip
+from pipelines.progress import Progress
+
+__all__ = ["intact", "run"]
+
+_STAGES = ("ingest", "split", "embed", "factorize", "evaluate")
+
+
+def intact(layout: Layout) -> bool:
+    """Whether something is in service; a marker alone does not bring back a deleted bundle."""
+    try:
+        current_version(layout)
+    except ArtefactError:
+        return False
+    return layout.metrics.is_file()
+
+
+def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:
+    """Assemble, check in, point to it, and prune old versions."""
+    markers = {name: read_json(layout.marker(name)) for name in _STAGES}
+    made_from = {name: marker["output"] for name, marker in markers.items()} | {"config": to_toml(config)}
+    digest = hashlib.blake2b(json.dumps(made_from, sort_keys=True).encode(), digest_size=4).hexdigest()
+    same = sorted(layout.bundles.glob(f"v*-{digest}"))
+    version = same[-1].name if same else f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
+    if not BundlePaths(layout.bundle(version)).manifest.is_file():
+        _assemble(config, layout, version, markers, data, progress)
+    point_current(layout, version)
+    _prune(layout, version, config.publish.keep)
+    write_json(layout.stage("publish") / "version.json", {"version": version})
+    return {"version": version}
+
+
+def _assemble(
+    config: Config, layout: Layout, version: str, markers: dict[str, dict[str, object]], data: str, progress: Progress
+) -> None:
+    for leftover in layout.bundles.glob(".*.tmp"):  # of a publish that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = layout.bundles / f".{version}.tmp"
+    paths = BundlePaths(temporary)
+    temporary.mkdir(parents=True)
+    model: ModelName = "full" if config.publish.refit else "train"
+    with progress.bar("assembling the bundle", 4) as advance:
+        for ref in [_write_items.remote(layout, model, paths), _write_users.remote(layout, model, paths)]:
+            ray.get(ref)
+            advance(1)
+        shutil.copyfile(layout.text_maps(model), paths.text_maps)
+        _copy_encoder(config, paths)
+        write_text(paths.config, to_toml(config))
+        write_json(paths.metrics, metrics(layout, version, markers))
+        advance(1)
+        facts = {
+            "model": model,
+            "encoder": {"model": config.encoder.model, "fingerprint": encoder_fingerprint(config.encoder)},
+            "data": {"source": data, "fingerprint": markers["ingest"]["output"]},
+            "counts": read_json(layout.ingest_report),
+        }
+        write_manifest(paths, version, facts)
+        finish_directory(temporary, layout.bundle(version))
+        advance(1)
+
+
+def metrics(layout: Layout, version: str, markers: dict[str, dict[str, object]]) -> dict[str, object]:
+    """The contents of `metrics.json`, documented in docs/metrics.md: test figures under `models`."""
+    evaluation = read_json(layout.evaluation)
+    report = read_json(layout.ingest_report)
+    return {
+        "version": version,
+        "models": evaluation["test"],
+        "validation": evaluation["validation"],
+        "intervals": evaluation["intervals"],
+        "users_measured": evaluation["users"],
+        "seconds": {name: marker["seconds"] for name, marker in markers.items()},
+        "counts": {
+            **{table: report[table].get("kept", 0) for table in ("items", "users", "interactions")},
+            "rejected": {table: report[table].get("rejected", 0) for table in ("items", "users", "interactions")},
+            "split": read_json(layout.split_report),
+            "texts": read_json(layout.embed_report),
+        },
+    }
+
+
+@ray.remote
+def _write_items(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
+    """Item metadata part by part, then the vectors."""
+    n_users = pq.read_metadata(layout.ids("users")).num_rows
+    n_items = pq.read_metadata(layout.ids("items")).num_rows
+    counts = np.diff(read_pairs(layout.pairs(model, "item"), "item", 0, n_items, n_users).indptr)
+    parts = part_paths(layout.tables / "items")
+    start = 0
+    with replacing(paths.items) as temporary:
+        writer = None
+        for path in parts:
+            table = pq.read_table(path)
+            evidence = pa.array(counts[start : start + table.num_rows].astype(np.int64))
+            table = table.append_column("n_interactions", evidence)
+            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            writer.write_table(table)
+            start += table.num_rows
+        if writer is None:
+            raise ArtefactError(f"{layout.tables / 'items'} holds no parts. Run the build again.")
+        writer.close()
+    item_mean = read_tensors(layout.text_maps(model))["item_mean"]
+    write_tensors(
+        paths.item_arrays,
+        {
+            "factors": read_rows(layout.factors(model, "item")),
+            "profiles": blend.centre(read_rows(layout.text_embeddings("items")), item_mean),
+        },
+    )
+
+
+@ray.remote
+def _write_users(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
+    ids = pq.read_table(layout.ids("users"))
+    n_items = pq.read_metadata(layout.ids("items")).num_rows
+    history = read_pairs(layout.pairs(model, "user"), "user", 0, ids.num_rows, n_items)
+    user_mean = read_tensors(layout.text_maps(model))["user_mean"]
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "factors": read_rows(layout.factors(model, "user")),
+        "own_texts": blend.centre(read_rows(layout.text_embeddings("users")), user_mean),
+        "indptr": history.indptr.astype(np.int64),
+        "indices": history.indices.astype(np.int32),
+        "weights": history.data,
+    }
+    write_tensors(paths.user_arrays, arrays)
+    write_table(paths.users, ids)
+
+
+def _copy_encoder(config: Config, paths: BundlePaths) -> None:
+    """An encoder in a folder of the user's own travels with the bundle; pickled weights do not."""
+    folder = Path(config.encoder.model)
+    if config.encoder.model == PACKAGED or not folder.is_dir():
+        return
+    unwanted = shutil.ignore_patterns("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", ".*")
+    shutil.copytree(folder, paths.encoder, ignore=unwanted)
+
+
+def _prune(layout: Layout, current: str, keep: int) -> None:
+    """Remove all but the newest `keep` versions, never the one in service."""
+    versions = sorted(p.name for p in layout.bundles.glob("v*"))
+    for name in [v for v in versions if v != current][: max(0, len(versions) - keep)]:
+        shutil.rmtree(layout.bundle(name), ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The online side of Kindling: a published bundle in, ranked items out."""

@@ -1,0 +1,201 @@
+"""The HTTP routes over a `Recommender`. Knows FastAPI; knows nothing of Ray."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from pipelines.core.config import ServeConfig
+from pipelines.core.errors import InputError
+from serving import recommender
+from serving.recommender import Recommender
+
+log = logging.getLogger(__name__)
+
+_ID_BYTES = 512
+Id = Annotated[str, StringConstraints(min_length=1, max_length=_ID_BYTES)]
+FilterScalar = str | int | float | bool
+
+
+class Strict(BaseModel):
+    """Base of request bodies: an unknown field is an error, not a silently ignored wish."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class EventBody(Strict):
+    """One thing the user did."""
+
+    item_id: Id
+    event: str | None = Field(None, max_length=64, description="kind of event, as in data.event_weights")
+    weight: float = Field(1.0, gt=0, le=1e6)
+
+
+class Bounds(Strict):
+    """min <= value <= max."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class RecommendBody(Strict):
+    """Who asks for what; everything is optional."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_text": "I spend most weekends hiking and like light, simple gear", "n": 5},
+                {"query": "waterproof tent for two", "filter": {"price": {"max": 200}}},
+                {"user_id": "u00042", "events": [{"item_id": "i00007", "event": "click"}]},
+            ]
+        }
+    )
+
+    user_id: Id | None = None
+    user_text: str | None = Field(None, description="who the user says they are")
+    query: str | None = Field(None, description="what they look for now")
+    events: list[EventBody] = Field(default_factory=list, description="what they did just now, oldest first")
+    n: int = Field(10, ge=1)
+    exclude_ids: list[Id] = Field(default_factory=list)
+    filter: dict[str, FilterScalar | list[FilterScalar] | Bounds] = Field(
+        default_factory=dict, description="column: value, list of values, or {min, max}"
+    )
+    explain: bool = False
+
+
+class ItemAnswer(BaseModel):
+    """One place of the list."""
+
+    item_id: str
+    score: float
+    rank: int
+    source: Literal["text", "fold_in", "hot", "fallback"]
+    parts: dict[str, float] | None = None
+
+
+class RecommendAnswer(BaseModel):
+    """The list and what made it."""
+
+    request_id: str
+    model_version: str
+    items: list[ItemAnswer]
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -> FastAPI:
+    """Routes that ask `current()` for the version in service on each request.
+
+    Args:
+        current: the loaded version, or None while there is none.
+        limits: sizes a request may have.
+    """
+    app = FastAPI(title="Kindling", version="1", summary="Recommendations when there is little to go on.")
+    _add_errors(app)
+    problems: dict[int | str, dict[str, object]] = {
+        code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (422, 503)
+    }
+
+    @app.post("/v1/recommend", response_model_exclude_none=True, responses=problems)
+    async def recommend(body: RecommendBody, request: Request) -> RecommendAnswer:
+        """The n best items for a user, a text, a query, recent events, or any mix of them."""
+        model = current()
+        if model is None:
+            raise NotReadyError
+        asked = _to_request(body, limits)
+        # scoring and encoding release the GIL; the event loop stays free for health checks
+        items = await run_in_threadpool(model.recommend, asked)
+        answers = [ItemAnswer(**vars(item)) for item in items]
+        return RecommendAnswer(request_id=request.state.request_id, model_version=model.version, items=answers)
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "live"}
+
+    @app.get("/health/ready", responses={503: problems[503]})
+    async def ready() -> dict[str, str]:
+        """A version is loaded and answers."""
+        model = current()
+        if model is None:
+            raise NotReadyError
+        return {"status": "ready", "model_version": model.version}
+
+    return app
+
+
+class NotReadyError(Exception):
+    """No version is loaded yet."""
+
+
+def _to_request(body: RecommendBody, limits: ServeConfig) -> recommender.Request:
+    for name, text in (("user_text", body.user_text), ("query", body.query)):
+        if text is not None and len(text) > limits.max_text_chars:
+            raise InputError(f"{name} has {len(text)} characters, expected at most {limits.max_text_chars}.")
+    for name, entries, most in (
+        ("events", len(body.events), limits.max_events),
+        ("exclude_ids", len(body.exclude_ids), limits.max_ids),
+    ):
+        if entries > most:
+            raise InputError(f"{name} has {entries} entries, expected at most {most}.")
+    return recommender.Request(
+        user_id=body.user_id,
+        user_text=body.user_text,
+        query=body.query,
+        events=[recommender.Event(e.item_id, e.event, e.weight) for e in body.events],
+        n=body.n,
+        exclude_ids=body.exclude_ids,
+        filter={
+            k: v.model_dump(exclude_none=True) if isinstance(v, Bounds) else v for k, v in body.filter.items()
+        },
+        explain=body.explain,
+    )
+
+
+def _add_errors(app: FastAPI) -> None:
+    """One shape for every error, and a request id on every answer."""
+
+    def problem(request: Request, status: int, title: str, detail: str) -> Response:
+        content = Problem(title=title, status=status, detail=detail, request_id=request.state.request_id)
+        headers = {"Retry-After": "1"} if status == 503 else None
+        return JSONResponse(content.model_dump(), status, headers, media_type="application/problem+json")
+
+    @app.middleware("http")
+    async def identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        request.state.request_id = uuid.uuid4().hex
+        try:
+            response = await call_next(request)
+        except Exception:  # noqa: BLE001 - whatever it was, the caller gets a clean 500 and the log the rest
+            log.exception("request %s failed", request.state.request_id)
+            response = problem(request, 500, "Internal error", "the request failed; its id is in the log")
+        response.headers["X-Request-Id"] = request.state.request_id
+        return response
+
+    @app.exception_handler(InputError)
+    async def bad_input(request: Request, error: InputError) -> Response:
+        return problem(request, 422, "The request cannot be answered as given", str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_body(request: Request, error: RequestValidationError) -> Response:
+        details = "; ".join(f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in error.errors()[:10])
+        return problem(request, 422, "The request is not well-formed", details)
+
+    @app.exception_handler(NotReadyError)
+    async def not_ready(request: Request, _error: NotReadyError) -> Response:
+        return problem(request, 503, "Not ready", "no version of the model is loaded yet; try again shortly")

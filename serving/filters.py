@@ -1,0 +1,65 @@
+"""Conditions on item metadata, as a mask over items.
+
+A condition is a value (equal to it), a list (equal to any), or {"min": a, "max": b} (a <= value <= b). On a
+column that holds lists, such as categories, equality means that the list contains it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.core.errors import InputError
+
+Scalar = str | int | float | bool
+Condition = Scalar | list[Scalar] | dict[str, float]
+Filter = dict[str, Condition]
+
+
+def filter_mask(items: pa.Table, conditions: Filter) -> npt.NDArray[np.bool_]:
+    """Rows that meet every condition; an item without a value meets none.
+
+    Raises:
+        InputError: an unknown column, or a condition its type cannot be compared with.
+    """
+    mask = np.ones(items.num_rows, dtype=bool)
+    for name, condition in conditions.items():
+        if name not in items.column_names:
+            raise InputError(f"filter: no column '{name}'; the items have {', '.join(items.column_names)}.")
+        mask &= _meets(items.column(name), name, condition)
+    return mask
+
+
+def _meets(column: pa.ChunkedArray, name: str, condition: Condition) -> npt.NDArray[np.bool_]:
+    try:
+        if isinstance(condition, dict):
+            return _within(column, name, condition)
+        wanted: list[Any] = condition if isinstance(condition, list) else [condition]
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            rows = column.combine_chunks()
+            hits = pc.is_in(rows.flatten(), value_set=pa.array(wanted, column.type.value_type))
+            found = np.zeros(len(rows), dtype=bool)
+            found[np.asarray(pc.list_parent_indices(rows).to_numpy())[np.asarray(hits.to_numpy(zero_copy_only=False))]] = True  # fmt: skip  # noqa: E501
+            return found
+        return _bools(pc.is_in(column, value_set=pa.array(wanted, column.type)))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
+        raise InputError(f"filter: {condition!r} cannot be compared with column '{name}' of {column.type}.") from e
+
+
+def _within(column: pa.ChunkedArray, name: str, bounds: dict[str, float]) -> npt.NDArray[np.bool_]:
+    if not bounds or not bounds.keys() <= {"min", "max"}:
+        raise InputError(f"filter: {bounds!r} on '{name}': expected min, max or both.")
+    mask = _bools(pc.is_valid(column))
+    if "min" in bounds:
+        mask &= _bools(pc.greater_equal(column, pa.scalar(bounds["min"])))
+    if "max" in bounds:
+        mask &= _bools(pc.less_equal(column, pa.scalar(bounds["max"])))
+    return mask
+
+
+def _bools(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(values, False).to_numpy(), dtype=bool)

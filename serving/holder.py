@@ -1,0 +1,70 @@
+"""The version in service, kept up to date with CURRENT. One object swaps for another, so no answer mixes two."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from pipelines.core.bundle import current_version
+from pipelines.core.errors import KindlingError
+from pipelines.core.layout import Layout
+from serving.recommender import Recommender, Request
+
+log = logging.getLogger(__name__)
+
+
+class CurrentRecommender:
+    """Loads the published version, and every later one as it is published.
+
+    A new version is loaded, checked and asked once before it takes the old one's place; one that cannot be
+    loaded is refused and the old one goes on answering.
+    """
+
+    def __init__(self, out: Path, reload_seconds: float) -> None:
+        """Load the version in service, then look for newer ones from a thread of its own.
+
+        Raises:
+            ArtefactError: nothing is published, or it is not whole.
+        """
+        self._layout = Layout(out)
+        self._model = self._load(current_version(self._layout))
+        self._refused = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._watch, args=(reload_seconds,), name="kindling-reload", daemon=True
+        )
+        self._thread.start()
+
+    def __call__(self) -> Recommender:
+        """The version in service."""
+        return self._model
+
+    def close(self) -> None:
+        """Stop looking for new versions."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _load(self, version: str, previous: Recommender | None = None) -> Recommender:
+        root = self._layout.bundle(version)
+        model = Recommender(root)
+        model.recommend(Request(query="warm up", n=1))
+        if previous is not None:
+            log.info("version %s takes the place of %s", model.version, previous.version)
+        return model
+
+    def _watch(self, seconds: float) -> None:
+        while not self._stop.wait(seconds):
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Look once for another version and swap to it if it is sound."""
+        version = ""
+        try:
+            version = current_version(self._layout)
+            if version not in (self._model.version, self._refused):
+                self._model = self._load(version, self._model)
+        except (KindlingError, OSError, ValueError, KeyError) as e:
+            if version != self._refused:
+                log.error("version %s is refused, %s goes on answering: %s", version, self._model.version, e)  # noqa: TRY400 - no traceback wanted
+            self._refused = version
