@@ -11,7 +11,7 @@ of the shards that were on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from pipelines.core.als import RowShard
 from pipelines.core.config import BlendConfig, Config, FactorizeConfig
 from pipelines.core.ids import hash_ids, normal_by_id
 from pipelines.core.layout import Layout, ModelName
-from pipelines.core.pairs import Side, read_pairs, row_offsets, row_shard, signs
+from pipelines.core.pairs import Side, read_pairs, row_offsets, row_shard, signs, text_sums, wanted_counts
 from pipelines.core.schema import TableName
 from pipelines.core.storage import read_rows, write_rows, write_tensors
 from pipelines.progress import Progress
@@ -76,17 +76,18 @@ def _fit(config: Config, layout: Layout, model: ModelName, advance: Callable[[in
     user_mean = _mean([_text_sum.remote(layout, model, "user", *cut) for cut in cuts["user"]])
     if not user_mean.any():  # no user has written anything: words of theirs are then read as words of items
         user_mean = item_mean
-    loaded = [
-        _load_items.options(num_returns=2).remote(layout, model, settings, cut, n["user"], item_mean)
+    item_shards, profiles, item_grams = _columns(
+        _load_items.options(num_returns=3).remote(layout, model, settings, cut, n["user"], item_mean)
         for cut in cuts["item"]
-    ]
-    profiles = [p for _, p in loaded]
-    item_shards = [s for s, _ in loaded]
-    user_shards = [
-        _load_users.remote(layout, model, settings, config.blend, cut, user_mean, *profiles) for cut in cuts["user"]
-    ]
-    items = _begin(layout, "item", item_shards, settings)
-    users = _begin(layout, "user", user_shards, settings)
+    )
+    user_shards, own_grams = _columns(
+        _load_users.options(num_returns=2).remote(layout, model, settings, config.blend, cut, user_mean, *profiles)
+        for cut in cuts["user"]
+    )
+    items_gram = np.sum(ray.get(item_grams), axis=0)
+    items = _begin(layout, "item", item_shards, settings, items_gram)
+    # a user is known by liked items and by own words: single texts of both kinds
+    users = _begin(layout, "user", user_shards, settings, items_gram + np.sum(ray.get(own_grams), axis=0))
     for _ in range(settings.iterations):
         users = _fit_map(_half_step(users, items, settings, settings.user_regularization), settings)
         items = _fit_map(_half_step(items, users, settings, settings.item_regularization), settings)
@@ -94,6 +95,11 @@ def _fit(config: Config, layout: Layout, model: ModelName, advance: Callable[[in
     # once more over users, so that a stored factor is exactly what folding the same history in gives
     users = _half_step(users, items, settings, settings.user_regularization)
     _store(layout, model, settings, users, items, {"item_mean": item_mean, "user_mean": user_mean})
+
+
+def _columns(results: Iterable[list[ray.ObjectRef]]) -> list[list[ray.ObjectRef]]:
+    """References of tasks with several results, one list per result."""
+    return [list(column) for column in zip(*results, strict=True)]
 
 
 @ray.remote
@@ -121,43 +127,50 @@ def _mean(refs: Sequence[ray.ObjectRef]) -> FloatArray:
 @ray.remote
 def _load_items(
     layout: Layout, model: ModelName, settings: FactorizeConfig, cut: tuple[int, int], n_users: int, mean: FloatArray
-) -> tuple[RowShard, FloatArray]:
-    """An item shard, and the centred embeddings that users' profiles are made of."""
+) -> tuple[RowShard, FloatArray, DoubleArray]:
+    """An item shard, the centred embeddings that users' profiles are made of, and its share of G'WG."""
     profile = blend.centre(read_rows(layout.text_embeddings("items"), *cut), mean)
     weights = read_pairs(layout.pairs(model, "item"), "item", *cut, n_users)
-    return row_shard(weights, cut[0], blend.features(profile), settings.alpha), profile
+    features = blend.features(profile)
+    counts = wanted_counts(weights)
+    shard = row_shard(weights, cut[0], features, features * counts[:, None], settings.alpha)
+    return shard, profile, als.map_gram(features, counts)
 
 
 @ray.remote
 def _load_users(
     layout: Layout, model: ModelName, settings: FactorizeConfig, blending: BlendConfig, cut: tuple[int, int],
     mean: FloatArray, *item_profiles: FloatArray,
-) -> RowShard:  # fmt: skip
-    """A user shard: text features from the users' own words and from what they liked."""
+) -> tuple[RowShard, DoubleArray]:  # fmt: skip
+    """A user shard with features from own words and liked items, and the own words' share of F'WF."""
     items = np.concatenate(item_profiles)
     weights = read_pairs(layout.pairs(model, "user"), "user", *cut, len(items))
     own = blend.centre(read_rows(layout.text_embeddings("users"), *cut), mean)
     profile = blend.profiles(signs(weights), items, own, blending.own_text_items, blending.history_power)
-    return row_shard(weights, cut[0], blend.features(profile), settings.alpha)
+    own_features = blend.own_features(own)
+    sums = text_sums(weights, blend.features(items), own_features)
+    shard = row_shard(weights, cut[0], blend.features(profile), sums, settings.alpha)
+    return shard, als.map_gram(own_features, wanted_counts(weights))
 
 
-def _begin(layout: Layout, side: Side, shards: list[ray.ObjectRef], settings: FactorizeConfig) -> _SideState:
+def _begin(
+    layout: Layout, side: Side, shards: list[ray.ObjectRef], settings: FactorizeConfig, features_gram: DoubleArray
+) -> _SideState:
     started = [_start.options(num_returns=2).remote(layout, side, shard, settings) for shard in shards]
-    stats = ray.get([s for _, s in started])
-    features_gram = np.sum([f for f, _ in stats], axis=0)
     text_map = np.zeros((len(features_gram), settings.n_factors), dtype=np.float32)
-    return _SideState(shards, [f for f, _ in started], features_gram, np.sum([g for _, g in stats], axis=0), text_map)
+    gram = np.sum(ray.get([g for _, g in started]), axis=0)
+    return _SideState(shards, [f for f, _ in started], features_gram, gram, text_map)
 
 
 @ray.remote
 def _start(
     layout: Layout, side: Side, shard: RowShard, settings: FactorizeConfig
-) -> tuple[FloatArray, tuple[DoubleArray, DoubleArray]]:
+) -> tuple[FloatArray, DoubleArray]:
     """First factors, drawn per id; cold rows are zero, so that they take no part in the other side's solves."""
     ids = pq.read_table(layout.ids(_TABLE[side])).column(0).slice(shard.start, shard.n_rows)
     drawn = normal_by_id(hash_ids(ids.to_pandas().to_numpy(dtype=object)), settings.n_factors, settings.seed)
     factors = np.where((shard.evidence > 0)[:, None], _START_SCALE * drawn, 0.0).astype(np.float32)
-    return factors, (als.map_gram(shard.features, shard.evidence), als.gramian(factors))
+    return factors, als.gramian(factors)
 
 
 def _half_step(solved: _SideState, fixed: _SideState, settings: FactorizeConfig, regularization: float) -> _SideState:
@@ -200,7 +213,7 @@ def _fit_map(side: _SideState, settings: FactorizeConfig) -> _SideState:
 
 @ray.remote
 def _cross(shard: RowShard, factors: FloatArray) -> DoubleArray:
-    return als.map_cross(shard.features, shard.evidence, factors)
+    return als.map_cross(shard, factors)
 
 
 def _store(

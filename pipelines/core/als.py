@@ -37,7 +37,9 @@ class RowShard:
         indptr: (n + 1,) into `indices`, from 0.
         indices: opposite rows of the observed pairs.
         confidences: c >= 1 for a wanted pair, -c for a pair known to be unwanted (implicit's convention).
-        features: (n, D) text features with the constant 1 last.
+        features: (n, D) text features with the constant 1 last; the prior is `features @ map`.
+        text_sums: (n, D) for each row, the summed features of the single texts it is known by, one for each
+            wanted pair. The map is fitted on single texts, see `map_cross`.
     """
 
     start: int
@@ -45,6 +47,7 @@ class RowShard:
     indices: IntArray
     confidences: FloatArray
     features: FloatArray
+    text_sums: FloatArray
 
     @property
     def n_rows(self) -> int:
@@ -146,17 +149,26 @@ def fill_cold(factors: FloatArray, evidence: IntArray, prior: FloatArray) -> Flo
     return np.where((evidence > 0)[:, None], factors, prior).astype(np.float32)
 
 
-def map_gram(features: FloatArray, evidence: IntArray) -> DoubleArray:
-    """A shard's share of F'WF (D, D), the half of the regression of factors on text that never changes.
+def map_gram(features: FloatArray, counts: npt.NDArray[np.generic]) -> DoubleArray:
+    """F'WF (D, D), the half of the regression of factors on text that never changes.
 
-    A row weighs its number of observed pairs, for a factor made from two clicks is mostly noise.
+    Args:
+        features: (m, D) single texts.
+        counts: (m,) wanted pairs each text stands for.
     """
-    return np.asarray((features.astype(np.float64) * evidence[:, None]).T @ features)
+    return np.asarray((features.astype(np.float64) * counts[:, None]).T @ features)
 
 
-def map_cross(features: FloatArray, evidence: IntArray, factors: FloatArray) -> DoubleArray:
-    """A shard's share of F'WX (D, F), the other half."""
-    return np.asarray((features.astype(np.float64) * evidence[:, None]).T @ factors)
+def map_cross(shard: RowShard, factors: FloatArray) -> DoubleArray:
+    """A shard's share of F'WX (D, F), the other half.
+
+    The regression sees one row per wanted pair: the features of one text of the user (their own words, or
+    one item they liked) or of the item, and the whole factor. So a row weighs its evidence, for a factor made
+    from two clicks is mostly noise; and a user's map learns to predict from one sentence, as it will have to,
+    not from the mean over a long history, which is a far less noisy thing than any newcomer brings (see
+    docs/decisions/0003).
+    """
+    return np.asarray(shard.text_sums.T.astype(np.float64) @ factors)
 
 
 def ridge_map(gram: DoubleArray, cross: DoubleArray, ridge: float) -> FloatArray:

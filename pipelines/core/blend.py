@@ -58,6 +58,12 @@ def features(profile: FloatArray) -> FloatArray:
     return np.ascontiguousarray(np.concatenate([normalize(profile), ones], axis=-1))
 
 
+def own_features(own_texts: FloatArray) -> FloatArray:
+    """(n, D) features of users' own words; rows of zeros, the constant included, where there are none."""
+    has_text = np.any(own_texts != 0, axis=-1, keepdims=True)
+    return np.where(has_text, features(own_texts), 0.0).astype(np.float32)
+
+
 def blend(factors: FloatArray, profile: FloatArray, gamma: float) -> FloatArray:
     """[factors ; sqrt(gamma) * profile], the vectors that are served."""
     return np.ascontiguousarray(

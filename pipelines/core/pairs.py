@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from pipelines.core.als import RowShard, confidences
 from pipelines.core.schema import ITEM_IDX, USER_IDX, WEIGHT
 
+FloatArray = npt.NDArray[np.float32]
 Side = Literal["user", "item"]
 _KEYS: dict[str, tuple[str, str]] = {"user": (USER_IDX, ITEM_IDX), "item": (ITEM_IDX, USER_IDX)}
 
@@ -39,15 +40,36 @@ def row_offsets(path: Path, side: Side, n_rows: int) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts)])
 
 
-def row_shard(weights: sp.csr_matrix, start: int, features: npt.NDArray[np.float32], alpha: float) -> RowShard:
-    """The shard the solvers work on, from weights and text features."""
+def row_shard(
+    weights: sp.csr_matrix, start: int, features: FloatArray, text_sums: FloatArray, alpha: float
+) -> RowShard:
+    """The shard the solvers work on, from weights, text features and summed single texts."""
     return RowShard(
         start=start,
         indptr=weights.indptr.astype(np.int32),
         indices=weights.indices.astype(np.int32),
         confidences=confidences(weights.data, alpha),
         features=features,
+        text_sums=text_sums,
     )
+
+
+def text_sums(weights: sp.csr_matrix, column_features: FloatArray, own_features: FloatArray) -> FloatArray:
+    """(n, D) for each user: features of the wanted items, and of their own words once per wanted pair.
+
+    Args:
+        weights: (n, I) of the users' pairs.
+        column_features: (I, D) of the items.
+        own_features: (n, D) of the users' own words, zero rows where there are none.
+    """
+    liked = sp.csr_matrix(((weights.data > 0).astype(np.float32), weights.indices, weights.indptr), weights.shape)
+    return np.asarray(liked @ column_features + wanted_counts(weights)[:, None] * own_features, dtype=np.float32)
+
+
+def wanted_counts(weights: sp.csr_matrix) -> FloatArray:
+    """(n,) pairs of each row that are wanted."""
+    liked = sp.csr_matrix(((weights.data > 0).astype(np.float32), weights.indices, weights.indptr), weights.shape)
+    return np.asarray(liked.sum(axis=1), dtype=np.float32).ravel()
 
 
 def signs(weights: sp.csr_matrix) -> sp.csr_matrix:
