@@ -43,7 +43,12 @@ def build(
     with _terminate_cleanly():
         try:
             outcomes = run_build(
-                settings, data, out.resolve(), from_stage=from_stage, until_stage=until_stage, progress=Progress()
+                settings,
+                data,
+                out.resolve(),
+                from_stage=from_stage,
+                until_stage=until_stage,
+                progress=Progress(),
             )
         finally:
             shutdown()
@@ -61,7 +66,8 @@ def recommend(
 ) -> None:
     """Print a list for a user, a text or a query, without a server."""
     from jobs.summary import print_list
-    from serving.recommender import Request, load_current
+    from serving.recommender import load_current
+    from serving.requests import Request
 
     if text is None and user_id is None and query is None:
         raise InputError("recommend needs to know something: give --text, --user-id or --query.")
@@ -74,7 +80,7 @@ def recommend(
 
 @app.command()
 def serve(out: OutOption, config: ConfigOption = None) -> None:
-    """Answer over HTTP until stopped. The [serve] section of --config wins over the build's."""
+    """Answer over HTTP until stopped. The serve section of --config wins over the build's."""
     from pipelines.cluster import connect, shutdown
     from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
@@ -147,7 +153,7 @@ def validate(
         raise typer.Exit(InputError.exit_code)
 
 
-class _terminate_cleanly:  # noqa: N801 - reads as the statement it is
+class _terminate_cleanly:
     """Turns SIGTERM into KeyboardInterrupt, so that a stop from outside runs the same clean-up as Ctrl-C."""
 
     def __enter__(self) -> None:
@@ -173,8 +179,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("stopped; run the same command again to go on", 130)
     except typer.TyperException as e:  # a wrong flag
-        e.show()
-        sys.exit(e.exit_code)
+        _fail(f"{e.format_message()} See `kindling --help`.", 2)
 
 
 def _fail(message: object, status: int) -> None:

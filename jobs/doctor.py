@@ -1,4 +1,4 @@
-"""`kindling doctor`: does this machine have what a build and the service need?"""
+"""`kindling doctor`: whether this machine has what a build and the service need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FREE_GB = 5
 def run_checks(out: Path | None) -> bool:
     """Print one line per check; True when all passed."""
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("Python", _python),
+        ("Python", lambda: sys.version.split()[0]),
         ("packages", lambda: ", ".join(f"{p} {importlib.metadata.version(p)}" for p in _PACKAGES)),
         ("processor", lambda: f"{os.cpu_count()} CPUs, encoder in {resolve_dtype('auto')}"),
         ("GPU", _gpu),
@@ -47,12 +47,6 @@ def run_checks(out: Path | None) -> bool:
 
 class _CheckError(KindlingError):
     """A check did not pass."""
-
-
-def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise _CheckError(f"{sys.version.split()[0]}; Kindling needs 3.11 or newer")
-    return sys.version.split()[0]
 
 
 def _gpu() -> str:

@@ -12,7 +12,8 @@ from pipelines.core.layout import Layout
 from pipelines.core.measure import SLICES
 from pipelines.core.storage import read_json
 from pipelines.flow import Outcome
-from serving.recommender import Recommended, Recommender
+from serving.recommender import Recommender
+from serving.requests import Recommended
 
 _SHOWN = "recall@20"
 
@@ -25,21 +26,33 @@ def print_build(outcomes: Sequence[Outcome], out: Path) -> None:
         stages.add_column(column, justify=justify)  # type: ignore[arg-type]
     for outcome in outcomes:
         seconds = "unchanged" if outcome.reused else f"{outcome.seconds:.1f}"
-        stages.add_row(outcome.stage, seconds, ", ".join(f"{k} {_short(v)}" for k, v in outcome.summary.items()))
+        stages.add_row(
+            outcome.stage, seconds, ", ".join(f"{k} {_short(v)}" for k, v in outcome.summary.items())
+        )
     console.print(stages)
     if outcomes[-1].stage != "publish":
         return
     metrics = read_json(Layout(out).metrics)
-    name = _SHOWN if _SHOWN in metrics["models"]["kindling"]["all"] else next(iter(metrics["models"]["kindling"]["all"]))
+    name = (
+        _SHOWN
+        if _SHOWN in metrics["models"]["kindling"]["all"]
+        else next(iter(metrics["models"]["kindling"]["all"]))
+    )
     figures = Table(title=f"{name} on the test slices")
     figures.add_column("model")
     for slice_name in SLICES:
-        figures.add_column(f"{slice_name} ({metrics['users_measured']['test'][slice_name]} users)", justify="right")
+        figures.add_column(
+            f"{slice_name} ({metrics['users_measured']['test'][slice_name]} users)", justify="right"
+        )
     for model, slices in metrics["models"].items():
         cells = ["–" if slices[s][name] is None else f"{slices[s][name]:.4f}" for s in SLICES]
         figures.add_row(model, *cells, style="bold" if model == "kindling" else None)
     console.print(figures)
-    console.print(f"published {metrics['version']} in {out}; figures in {Layout(out).metrics}", highlight=False, soft_wrap=True)
+    console.print(
+        f"published {metrics['version']} in {out}; figures in {Layout(out).metrics}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"report: {Layout(out).evaluation_report}", highlight=False, soft_wrap=True)
 
 
@@ -57,7 +70,13 @@ def print_list(model: Recommender, answer: Sequence[Recommended]) -> None:
     if answer and answer[0].parts is not None:
         table.add_column("where the score comes from", overflow="fold")
     for item in answer:
-        cells = [str(item.rank), item.item_id, model.title(item.item_id)[:60], f"{item.score:.4f}", item.source]
+        cells = [
+            str(item.rank),
+            item.item_id,
+            model.title(item.item_id)[:60],
+            f"{item.score:.4f}",
+            item.source,
+        ]
         if item.parts is not None:
             largest = sorted(item.parts.items(), key=lambda p: -abs(p[1]))[:5]
             cells.append(", ".join(f"{name} {share:+.3f}" for name, share in largest))

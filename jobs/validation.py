@@ -20,7 +20,9 @@ def print_validation(directory: str, config: Config) -> bool:
     item_ids: list[str] = []
     summary = Table(title=f"tables in {directory}")
     for name in ("table", "files", "rows", "usable", "rejected", "notes"):
-        summary.add_column(name, justify="right" if name in ("files", "rows", "usable", "rejected") else "left")
+        summary.add_column(
+            name, justify="right" if name in ("files", "rows", "usable", "rejected") else "left"
+        )
     reasons: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
     acceptable = True
@@ -40,20 +42,24 @@ def print_validation(directory: str, config: Config) -> bool:
             if table == "items" and checked.table.num_rows:
                 item_ids += checked.table.column(ITEM_ID).to_pylist()
             for row in checked.rejects.to_pylist():
-                key = (table, row["reason"])
+                key: tuple[str, str] = (table, row["reason"])
                 reasons[key] += 1
                 examples.setdefault(key, f"{row['source']} row {row['row']}: {row['record']}")
         required = table == "items" or (table == "interactions" and not config.data.text_only)
         acceptable &= not (required and kept == 0)
         acceptable &= counts["rejected"] <= config.data.max_reject_share * counts["read"]
-        notes = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k not in ("read", "rejected", "kept") and v)
-        summary.add_row(table, str(len(files)), str(counts["read"]), str(kept), str(counts["rejected"]), notes)
+        notes = ", ".join(
+            f"{k} {v}" for k, v in sorted(counts.items()) if k not in ("read", "rejected", "kept") and v
+        )
+        summary.add_row(
+            table, str(len(files)), str(counts["read"]), str(kept), str(counts["rejected"]), notes
+        )
     if len(set(item_ids)) < len(item_ids):
         reasons["items", f"{ITEM_ID} appears more than once"] = len(item_ids) - len(set(item_ids))
     console.print(summary)
-    for (table, reason), count in reasons.most_common():
-        console.print(f"{table}: {count} × {reason}", highlight=False)
-        if (table, reason) in examples:
-            console.print(f"    {examples[table, reason]}", highlight=False, soft_wrap=True)
+    for (name, reason), count in reasons.most_common():
+        console.print(f"{name}: {count} × {reason}", highlight=False)
+        if (name, reason) in examples:
+            console.print(f"    {examples[name, reason]}", highlight=False, soft_wrap=True)
     console.print("a build would accept these tables" if acceptable else "a build would stop here")
     return acceptable

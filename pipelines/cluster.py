@@ -34,6 +34,7 @@ def connect(config: RayConfig) -> None:
 
     Raises:
         ClusterError: names the address and what to check.
+
     """
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)

@@ -45,13 +45,13 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     """Encode what the cache lacks, then put every row's vector in its place."""
     cache = layout.embedding_cache(encoder_fingerprint(config.encoder))
     cached = ray.get(_cached_hashes.remote(cache))
-    counts = ray.get(_count_missing.remote(layout, cached))
+    counts: dict[str, int] = ray.get(_count_missing.remote(layout, cached))
     if counts["to_encode"]:
         _encode_missing(config, layout, cache, cached, counts["to_encode"], progress)
     index = _load_cache.remote(cache)
     ray.get([_place_rows.remote(layout, table, index) for table in _TABLES])
     write_json(layout.embed_report, counts | {"encoder": cache.name})
-    return counts
+    return dict(counts)
 
 
 @ray.remote
@@ -172,7 +172,9 @@ def _place_rows(layout: Layout, table: TableName, index: tuple[pa.Array, npt.NDA
         empty = np.asarray(pc.equal(texts, "").to_numpy())
         place = np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False))
         if (place[~empty] < 0).any():
-            raise ArtefactError(f"{path}: {int((place[~empty] < 0).sum())} texts have no vector. Run the build again.")
+            raise ArtefactError(
+                f"{path}: {int((place[~empty] < 0).sum())} texts have no vector. Run the build again."
+            )
         rows = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
         rows[~empty] = vectors[place[~empty]]
         write_rows(layout.text_embeddings(table), start, rows)

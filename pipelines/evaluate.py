@@ -21,7 +21,7 @@ from pipelines.core import blend
 from pipelines.core.als import confidences
 from pipelines.core.config import Config
 from pipelines.core.ids import hash_ids, sampled
-from pipelines.core.layout import Layout
+from pipelines.core.layout import HeldOut, Layout
 from pipelines.core.measure import SLICES, SliceName, SliceResult, join_results, measure_block, summarize
 from pipelines.core.pairs import read_pairs, signs
 from pipelines.core.report import render_report
@@ -32,7 +32,7 @@ from pipelines.progress import Progress
 __all__ = ["run"]
 
 FloatArray = npt.NDArray[np.float32]
-HELD_OUT = ("validation", "test")
+HELD_OUT: tuple[HeldOut, ...] = ("validation", "test")
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
@@ -58,7 +58,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     return {"kindling": {s: evaluation["test"]["kindling"][s].get("recall@20") for s in SLICES}}  # type: ignore[index]
 
 
-Key = tuple[str, str, tuple[int, int]]
+Key = tuple[str, HeldOut, tuple[int, int]]
 
 
 def _collect(tasks: dict[Key, ray.ObjectRef], progress: Progress) -> dict[Key, dict[SliceName, SliceResult]]:
@@ -81,7 +81,9 @@ def _summary(
         intervals: dict[str, object] = {}
         for name in names:
             joined = {s: join_results([results[name, which, b][s] for b in blocks]) for s in SLICES}
-            both = {s: summarize(r, config.evaluate.bootstrap, config.evaluate.seed) for s, r in joined.items()}
+            both = {
+                s: summarize(r, config.evaluate.bootstrap, config.evaluate.seed) for s, r in joined.items()
+            }
             figures[name] = {s: means for s, (means, _) in both.items()}
             intervals[name] = {s: bounds for s, (_, bounds) in both.items()}
             summary["users"][which] = {s: len(next(iter(r.values.values()))) for s, r in joined.items()}
@@ -110,6 +112,7 @@ class _Vectors:
     Attributes:
         items: (I, D).
         users: (U, D), or None where a block makes its own from factors on storage.
+
     """
 
     items: FloatArray
@@ -117,7 +120,9 @@ class _Vectors:
 
 
 def _item_profiles(layout: Layout) -> FloatArray:
-    return blend.centre(read_rows(layout.text_embeddings("items")), read_tensors(layout.text_maps("train"))["item_mean"])
+    return blend.centre(
+        read_rows(layout.text_embeddings("items")), read_tensors(layout.text_maps("train"))["item_mean"]
+    )
 
 
 @ray.remote
@@ -167,7 +172,7 @@ _VECTORS: dict[str, ray.remote_function.RemoteFunction] = {
 
 @ray.remote
 def _measure(
-    config: Config, layout: Layout, name: str, which: str, block: tuple[int, int],
+    config: Config, layout: Layout, name: str, which: HeldOut, block: tuple[int, int],
     candidates: dict[SliceName, npt.NDArray[np.int64]], vectors: _Vectors,
 ) -> dict[SliceName, SliceResult]:  # fmt: skip
     n_items = len(vectors.items)
@@ -192,7 +197,12 @@ def _measure(
 
 
 def _user_vectors(
-    config: Config, layout: Layout, name: str, block: tuple[int, int], history: sp.csr_matrix, vectors: _Vectors
+    config: Config,
+    layout: Layout,
+    name: str,
+    block: tuple[int, int],
+    history: sp.csr_matrix,
+    vectors: _Vectors,
 ) -> FloatArray:
     if vectors.users is not None:
         return vectors.users[block[0] : block[1]]
@@ -200,7 +210,9 @@ def _user_vectors(
     own = blend.centre(read_rows(layout.text_embeddings("users"), *block), means["user_mean"])
     # the profile part of an item's vector is scaled by sqrt(gamma); content vectors are profiles as they are
     items = vectors.items if name == "content" else _item_profiles(layout)
-    profile = blend.profiles(signs(history), items, own, config.blend.own_text_items, config.blend.history_power)
+    profile = blend.profiles(
+        signs(history), items, own, config.blend.own_text_items, config.blend.history_power
+    )
     if name == "content":
         return profile
     return blend.blend(read_rows(layout.factors("train", "user"), *block), profile, config.blend.gamma)

@@ -58,6 +58,7 @@ class _SideState:
         features_gram: (D, D) evidence-weighted F'WF, the constant half of the ridge regression.
         gramian: (F, F) of the factors.
         text_map: (D, F) from text to factors: A for users, B for items.
+
     """
 
     shards: list[ray.ObjectRef]
@@ -81,7 +82,9 @@ def _fit(config: Config, layout: Layout, model: ModelName, advance: Callable[[in
         for cut in cuts["item"]
     )
     user_shards, own_grams = _columns(
-        _load_users.options(num_returns=2).remote(layout, model, settings, config.blend, cut, user_mean, *profiles)
+        _load_users.options(num_returns=2).remote(
+            layout, model, settings, config.blend, cut, user_mean, *profiles
+        )
         for cut in cuts["user"]
     )
     items_gram = np.sum(ray.get(item_grams), axis=0)
@@ -121,12 +124,17 @@ def _text_sum(layout: Layout, model: ModelName, side: Side, start: int, stop: in
 def _mean(refs: Sequence[ray.ObjectRef]) -> FloatArray:
     sums = ray.get(list(refs))
     total, count = np.sum([s for s, _ in sums], axis=0), sum(c for _, c in sums)
-    return (total / max(count, 1)).astype(np.float32)
+    return np.asarray(total / max(count, 1), dtype=np.float32)
 
 
 @ray.remote
 def _load_items(
-    layout: Layout, model: ModelName, settings: FactorizeConfig, cut: tuple[int, int], n_users: int, mean: FloatArray
+    layout: Layout,
+    model: ModelName,
+    settings: FactorizeConfig,
+    cut: tuple[int, int],
+    n_users: int,
+    mean: FloatArray,
 ) -> tuple[RowShard, FloatArray, DoubleArray]:
     """An item shard, the centred embeddings that users' profiles are made of, and its share of G'WG."""
     profile = blend.centre(read_rows(layout.text_embeddings("items"), *cut), mean)
@@ -154,7 +162,11 @@ def _load_users(
 
 
 def _begin(
-    layout: Layout, side: Side, shards: list[ray.ObjectRef], settings: FactorizeConfig, features_gram: DoubleArray
+    layout: Layout,
+    side: Side,
+    shards: list[ray.ObjectRef],
+    settings: FactorizeConfig,
+    features_gram: DoubleArray,
 ) -> _SideState:
     started = [_start.options(num_returns=2).remote(layout, side, shard, settings) for shard in shards]
     text_map = np.zeros((len(features_gram), settings.n_factors), dtype=np.float32)
@@ -173,11 +185,15 @@ def _start(
     return factors, als.gramian(factors)
 
 
-def _half_step(solved: _SideState, fixed: _SideState, settings: FactorizeConfig, regularization: float) -> _SideState:
+def _half_step(
+    solved: _SideState, fixed: _SideState, settings: FactorizeConfig, regularization: float
+) -> _SideState:
     """Solve every row of one side."""
     gramian, text_map = ray.put(fixed.gramian), ray.put(solved.text_map)
     results = [
-        _solve.options(num_returns=2).remote(shard, start, gramian, text_map, settings, regularization, *fixed.factors)
+        _solve.options(num_returns=2).remote(
+            shard, start, gramian, text_map, settings, regularization, *fixed.factors
+        )
         for shard, start in zip(solved.shards, solved.factors, strict=True)
     ]
     gram = np.sum(ray.get([g for _, g in results]), axis=0)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -46,6 +46,7 @@ class Stage:
         exclude: `section.field` names among them that do not.
         inputs: fingerprint of what it reads from outside the output directory.
         intact: whether what it wrote outside its own directory is still there.
+
     """
 
     name: str
@@ -97,6 +98,7 @@ def build(
         ConfigError: no such stage.
         ArtefactError: `from_stage` was given and an earlier stage is not done.
         KindlingError: whatever a stage has to say about its input.
+
     """
     layout = Layout(out)
     progress = progress or Progress(quiet=True)
@@ -157,11 +159,16 @@ def _stage_number(name: str | None, default: int) -> int:
 def _fingerprint(stage: Stage, config: Config, layout: Layout, data: str) -> str:
     """Changes when the stage's settings, what it reads from outside, or what earlier stages wrote changes."""
     upstream = {name: read_json(layout.marker(name))["output"] for name in stage.reads}
-    parts = (stage.name, config.fingerprint(*stage.sections, exclude=stage.exclude), stage.inputs(data, config), upstream)
+    parts = (
+        stage.name,
+        config.fingerprint(*stage.sections, exclude=stage.exclude),
+        stage.inputs(data, config),
+        upstream,
+    )
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
-def _read_marker(layout: Layout, name: str) -> dict[str, object] | None:
+def _read_marker(layout: Layout, name: str) -> dict[str, Any] | None:
     """The marker, or None where there is none or it is not one (half a disk, another version)."""
     try:
         marker = read_json(layout.marker(name))
@@ -170,7 +177,9 @@ def _read_marker(layout: Layout, name: str) -> dict[str, object] | None:
     return marker if isinstance(marker, dict) and {"fingerprint", "seconds", "summary", "output"} <= marker.keys() else None  # fmt: skip  # noqa: E501
 
 
-def _write_marker(layout: Layout, name: str, fingerprint: str, seconds: float, summary: dict[str, object]) -> None:
+def _write_marker(
+    layout: Layout, name: str, fingerprint: str, seconds: float, summary: dict[str, object]
+) -> None:
     root = layout.stage(name)
     root.mkdir(parents=True, exist_ok=True)
     files = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith((".", "_DONE"))]

@@ -39,6 +39,7 @@ def fingerprint(data: str, config: Config) -> str:
 
     Raises:
         InputError: the items table, or without `data.text_only` the interactions table, is not there.
+
     """
     files = {t: find_files(data, _name(config, t)) for t in TABLES}
     for table in ("items", "interactions"):
@@ -61,6 +62,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
 
     Raises:
         InputError: an empty table, a missing column, no text at all, too few users, too many rejects.
+
     """
     chunks = {t: cut_chunks(data, t, find_files(data, _name(config, t))) for t in TABLES}
     counts: dict[str, Counter[str]] = {}
@@ -127,7 +129,9 @@ class InteractionTask:
         return _store(self.layout, chunk, checked.table, checked.rejects, counts)
 
 
-def _store(layout: Layout, chunk: Chunk, clean: pa.Table, rejects: pa.Table, counts: Counter[str]) -> Counter[str]:
+def _store(
+    layout: Layout, chunk: Chunk, clean: pa.Table, rejects: pa.Table, counts: Counter[str]
+) -> Counter[str]:
     if clean.num_rows:
         write_table(_staged(layout, chunk.table) / part_name(chunk.number), clean)
     if rejects.num_rows:
@@ -199,12 +203,16 @@ def _number_users(layout: Layout) -> dict[str, int]:
 
 @ray.remote
 def _number_part(layout: Layout, path: Path, known_users: pa.Array) -> None:
-    write_table(layout.tables / "interactions" / path.name, tables.number_users(pq.read_table(path), known_users))
+    write_table(
+        layout.tables / "interactions" / path.name, tables.number_users(pq.read_table(path), known_users)
+    )
 
 
 def _map_parts(layout: Layout) -> None:
     known_users = ray.put(_read_ids(layout, "users"))
-    ray.get([_number_part.remote(layout, p, known_users) for p in part_paths(_staged(layout, "interactions"))])
+    ray.get(
+        [_number_part.remote(layout, p, known_users) for p in part_paths(_staged(layout, "interactions"))]
+    )
 
 
 def _reasons(layout: Layout) -> dict[str, int]:
@@ -219,7 +227,9 @@ def _reasons(layout: Layout) -> dict[str, int]:
 def _check_enough(config: Config, layout: Layout, counts: dict[str, Counter[str]]) -> None:
     """Stop a build that would mean nothing, after the rejects are on storage for the user to look at."""
     for table, count in counts.items():
-        if not count["kept"] and (table == "items" or (table == "interactions" and not config.data.text_only)):
+        if not count["kept"] and (
+            table == "items" or (table == "interactions" and not config.data.text_only)
+        ):
             raise InputError(
                 f"table '{table}' has no usable rows: {count['read']} read, {count['rejected']} rejected"
                 f"{_samples(layout, table)}. Nothing can be built from it."
@@ -247,5 +257,9 @@ def _samples(layout: Layout, table: str) -> str:
     """The first few rejects in words."""
     for path in part_paths(layout.rejects / table):
         rows = pq.read_table(path).slice(0, 3).to_pylist()
-        return " (for example " + "; ".join(f"{Path(r['source']).name} row {r['row']}: {r['reason']}" for r in rows) + ")"
+        return (
+            " (for example "
+            + "; ".join(f"{Path(r['source']).name} row {r['row']}: {r['reason']}" for r in rows)
+            + ")"
+        )
     return ""

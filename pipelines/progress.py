@@ -68,4 +68,6 @@ class Bar:
             self._said = now
             rate = self._done / (now - self._started)
             left = (self._total - self._done) / rate if rate else 0.0
-            self._console.print(f"  {self._what}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left")
+            self._console.print(
+                f"  {self._what}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left"
+            )

@@ -20,14 +20,28 @@ import pyarrow.parquet as pq
 import ray
 
 from pipelines.core import blend
-from pipelines.core.bundle import BundlePaths, current_version, finish_directory, point_current, write_manifest
+from pipelines.core.bundle import (
+    BundlePaths,
+    current_version,
+    finish_directory,
+    point_current,
+    write_manifest,
+)
 from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs
 from pipelines.core.storage import (
-    part_paths, read_json, read_rows, read_tensors, replacing, write_json, write_table, write_tensors, write_text,
+    part_paths,
+    read_json,
+    read_rows,
+    read_tensors,
+    replacing,
+    write_json,
+    write_table,
+    write_tensors,
+    write_text,
 )  # fmt: skip
 from pipelines.progress import Progress
 
@@ -61,7 +75,12 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
 
 
 def _assemble(
-    config: Config, layout: Layout, version: str, markers: dict[str, dict[str, object]], data: str, progress: Progress
+    config: Config,
+    layout: Layout,
+    version: str,
+    markers: dict[str, dict[str, object]],
+    data: str,
+    progress: Progress,
 ) -> None:
     for leftover in layout.bundles.glob(".*.tmp"):  # of a publish that was killed
         shutil.rmtree(leftover, ignore_errors=True)
@@ -102,7 +121,9 @@ def metrics(layout: Layout, version: str, markers: dict[str, dict[str, object]])
         "seconds": {name: marker["seconds"] for name, marker in markers.items()},
         "counts": {
             **{table: report[table].get("kept", 0) for table in ("items", "users", "interactions")},
-            "rejected": {table: report[table].get("rejected", 0) for table in ("items", "users", "interactions")},
+            "rejected": {
+                table: report[table].get("rejected", 0) for table in ("items", "users", "interactions")
+            },
             "split": read_json(layout.split_report),
             "texts": read_json(layout.embed_report),
         },

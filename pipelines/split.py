@@ -19,7 +19,7 @@ import ray
 
 from pipelines.core import splits
 from pipelines.core.config import Config, SplitConfig
-from pipelines.core.layout import Layout, ModelName
+from pipelines.core.layout import HeldOut, Layout, ModelName
 from pipelines.core.schema import ITEM_IDX, TIMESTAMP, USER_IDX, WEIGHT
 from pipelines.core.storage import replacing, write_json, write_table
 from pipelines.core.tables import read_parts
@@ -54,7 +54,8 @@ def _split(config: SplitConfig, layout: Layout) -> dict[str, object]:
     wanted = pairs_df[WEIGHT].to_numpy() > 0
     cold = parts.cold_items[pairs_df[ITEM_IDX].to_numpy()]
     sizes: dict[str, object] = {}
-    for which, mask in (("validation", parts.validation), ("test", parts.test)):
+    held_out: dict[HeldOut, npt.NDArray[np.bool_]] = {"validation": parts.validation, "test": parts.test}
+    for which, mask in held_out.items():
         chosen = mask & wanted
         held_out_df = pairs_df.loc[chosen, [USER_IDX, ITEM_IDX]].assign(
             slice=np.where(cold[chosen], "cold", "warm")
@@ -78,10 +79,16 @@ def _aggregate(layout: Layout) -> tuple[pd.DataFrame, int]:
     columns = [USER_IDX, ITEM_IDX, WEIGHT, TIMESTAMP]
     rows_table = read_parts(layout.tables / "interactions", columns)
     if not rows_table.num_rows:
-        return pd.DataFrame({c: pd.Series(dtype="int64" if c.endswith("idx") else "float64") for c in columns}), 0
+        return pd.DataFrame(
+            {c: pd.Series(dtype="int64" if c.endswith("idx") else "float64") for c in columns}
+        ), 0
     # float64 sums: float32 ones would depend on the order of the rows
-    grouped = rows_table.group_by([USER_IDX, ITEM_IDX], use_threads=False).aggregate([(WEIGHT, "sum"), (TIMESTAMP, "min")])
-    pairs_df = grouped.rename_columns(columns).to_pandas().sort_values([USER_IDX, ITEM_IDX], ignore_index=True)
+    grouped = rows_table.group_by([USER_IDX, ITEM_IDX], use_threads=False).aggregate(
+        [(WEIGHT, "sum"), (TIMESTAMP, "min")]
+    )
+    pairs_df = (
+        grouped.rename_columns(columns).to_pandas().sort_values([USER_IDX, ITEM_IDX], ignore_index=True)
+    )
     cancelled = pairs_df[WEIGHT] == 0
     return pairs_df[~cancelled].reset_index(drop=True), int(cancelled.sum())
 
@@ -104,4 +111,6 @@ def _write_pairs(layout: Layout, model: ModelName, pairs_df: pd.DataFrame) -> No
 def _write_sorted(path: Path, df: pd.DataFrame, key: str) -> None:
     table = pa.Table.from_pandas(df, preserve_index=False)
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=_ROWS_PER_GROUP, compression="zstd", write_statistics=[key])
+        pq.write_table(
+            table, temporary, row_group_size=_ROWS_PER_GROUP, compression="zstd", write_statistics=[key]
+        )

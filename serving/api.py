@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import InputError
-from serving import recommender
+from serving import requests
 from serving.recommender import Recommender
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -
     Args:
         current: the loaded version, or None while there is none.
         limits: sizes a request may have.
+
     """
     app = FastAPI(title="Kindling", version="1", summary="Recommendations when there is little to go on.")
     _add_errors(app)
@@ -122,7 +123,9 @@ def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -
         # scoring and encoding release the GIL; the event loop stays free for health checks
         items = await run_in_threadpool(model.recommend, asked)
         answers = [ItemAnswer(**vars(item)) for item in items]
-        return RecommendAnswer(request_id=request.state.request_id, model_version=model.version, items=answers)
+        return RecommendAnswer(
+            request_id=request.state.request_id, model_version=model.version, items=answers
+        )
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:
@@ -144,7 +147,7 @@ class NotReadyError(Exception):
     """No version is loaded yet."""
 
 
-def _to_request(body: RecommendBody, limits: ServeConfig) -> recommender.Request:
+def _to_request(body: RecommendBody, limits: ServeConfig) -> requests.Request:
     for name, text in (("user_text", body.user_text), ("query", body.query)):
         if text is not None and len(text) > limits.max_text_chars:
             raise InputError(f"{name} has {len(text)} characters, expected at most {limits.max_text_chars}.")
@@ -154,11 +157,11 @@ def _to_request(body: RecommendBody, limits: ServeConfig) -> recommender.Request
     ):
         if entries > most:
             raise InputError(f"{name} has {entries} entries, expected at most {most}.")
-    return recommender.Request(
+    return requests.Request(
         user_id=body.user_id,
         user_text=body.user_text,
         query=body.query,
-        events=[recommender.Event(e.item_id, e.event, e.weight) for e in body.events],
+        events=[requests.Event(e.item_id, e.event, e.weight) for e in body.events],
         n=body.n,
         exclude_ids=body.exclude_ids,
         filter={
@@ -181,7 +184,7 @@ def _add_errors(app: FastAPI) -> None:
         request.state.request_id = uuid.uuid4().hex
         try:
             response = await call_next(request)
-        except Exception:  # noqa: BLE001 - whatever it was, the caller gets a clean 500 and the log the rest
+        except Exception:
             log.exception("request %s failed", request.state.request_id)
             response = problem(request, 500, "Internal error", "the request failed; its id is in the log")
         response.headers["X-Request-Id"] = request.state.request_id
@@ -193,7 +196,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_body(request: Request, error: RequestValidationError) -> Response:
-        details = "; ".join(f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in error.errors()[:10])
+        details = "; ".join(
+            f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in error.errors()[:10]
+        )
         return problem(request, 422, "The request is not well-formed", details)
 
     @app.exception_handler(NotReadyError)

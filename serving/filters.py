@@ -25,6 +25,7 @@ def filter_mask(items: pa.Table, conditions: Filter) -> npt.NDArray[np.bool_]:
 
     Raises:
         InputError: an unknown column, or a condition its type cannot be compared with.
+
     """
     mask = np.ones(items.num_rows, dtype=bool)
     for name, condition in conditions.items():
@@ -47,7 +48,9 @@ def _meets(column: pa.ChunkedArray, name: str, condition: Condition) -> npt.NDAr
             return found
         return _bools(pc.is_in(column, value_set=pa.array(wanted, column.type)))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
-        raise InputError(f"filter: {condition!r} cannot be compared with column '{name}' of {column.type}.") from e
+        raise InputError(
+            f"filter: {condition!r} cannot be compared with column '{name}' of {column.type}."
+        ) from e
 
 
 def _within(column: pa.ChunkedArray, name: str, bounds: dict[str, float]) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from pipelines.core.bundle import current_version
 from pipelines.core.errors import KindlingError
 from pipelines.core.layout import Layout
-from serving.recommender import Recommender, Request
+from serving.recommender import Recommender
+from serving.requests import Request
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class CurrentRecommender:
 
         Raises:
             ArtefactError: nothing is published, or it is not whole.
+
         """
         self._layout = Layout(out)
         self._model = self._load(current_version(self._layout))
@@ -66,5 +68,5 @@ class CurrentRecommender:
                 self._model = self._load(version, self._model)
         except (KindlingError, OSError, ValueError, KeyError) as e:
             if version != self._refused:
-                log.error("version %s is refused, %s goes on answering: %s", version, self._model.version, e)  # noqa: TRY400 - no traceback wanted
+                log.error("version %s is refused, %s goes on answering: %s", version, self._model.version, e)
             self._refused = version

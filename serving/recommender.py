@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,71 +23,11 @@ from pipelines.core.layout import Layout
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, TEXT, USER_ID
 from pipelines.core.storage import read_tensors
 from pipelines.core.text import clean_text, truncate_text
-from serving.filters import Filter, filter_mask
+from serving.filters import filter_mask
+from serving.requests import Event, Recommended, Request, Source
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
-Source = Literal["text", "fold_in", "hot", "fallback"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing a user did.
-
-    Attributes:
-        item_id: with what.
-        event: kind, a key of data.event_weights; absent counts as weight 1.
-        weight: times the kind's weight.
-    """
-
-    item_id: str
-    event: str | None = None
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """Who asks for what. Everything may be absent: then the most popular items answer.
-
-    Attributes:
-        user_id: history and own words known to the bundle are used; an unknown id is a new user.
-        user_text: who the user says they are.
-        query: what they look for now.
-        events: what they did that the bundle does not know, oldest first.
-        n: length of the list.
-        exclude_ids: never answered.
-        filter: column to condition on item metadata, see `serving.filters`.
-        explain: split each score.
-    """
-
-    user_id: str | None = None
-    user_text: str | None = None
-    query: str | None = None
-    events: Sequence[Event] = ()
-    n: int = 10
-    exclude_ids: Sequence[str] = ()
-    filter: Filter = field(default_factory=dict)
-    explain: bool = False
-
-
-@dataclass(frozen=True)
-class Recommended:
-    """One place of the list.
-
-    Attributes:
-        item_id: the item.
-        score: comparable within one answer only.
-        rank: from 1.
-        source: `text` where the item or the user is known by text alone, `fold_in` where the request's events
-            took part, `hot` where both are known by behaviour, `fallback` where nothing is known of the user.
-        parts: with `explain`, named shares that add up to the score.
-    """
-
-    item_id: str
-    score: float
-    rank: int
-    source: Source
-    parts: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +48,7 @@ class Recommender:
 
     Raises:
         ArtefactError: the bundle is incomplete, corrupt, or was made with another encoder.
+
     """
 
     def __init__(self, root: Path, encoder: Encoder | None = None) -> None:
@@ -119,7 +60,9 @@ class Recommender:
         self.items: pa.Table = pq.read_table(paths.items)
         self.item_ids: list[str] = self.items.column(ITEM_ID).to_pylist()
         self._item_rows = {item: row for row, item in enumerate(self.item_ids)}
-        self._user_rows = {u: row for row, u in enumerate(pq.read_table(paths.users).column(USER_ID).to_pylist())}
+        self._user_rows = {
+            u: row for row, u in enumerate(pq.read_table(paths.users).column(USER_ID).to_pylist())
+        }
         arrays, self._users = read_tensors(paths.item_arrays), read_tensors(paths.user_arrays)
         self._item_factors: FloatArray = arrays["factors"]
         self._item_profiles: FloatArray = arrays["profiles"]
@@ -157,6 +100,7 @@ class Recommender:
 
         Raises:
             InputError: n out of range, an unknown item in events, an unknown event or filter.
+
         """
         if not 1 <= request.n <= self.config.serve.max_n:
             raise InputError(f"n is {request.n}, expected 1 to {self.config.serve.max_n} (serve.max_n).")
@@ -165,7 +109,9 @@ class Recommender:
         if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
             return self._fallback(request, allowed)
         profile, folded = self._user(known)
-        user = blend(folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma)
+        user = blend(
+            folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma
+        )
         scores = self._vectors @ user
         rows = _best(np.where(allowed, scores, -np.inf), request.n)
         return [
@@ -309,7 +255,7 @@ def load_current(out: Path, encoder: Encoder | None = None) -> Recommender:
 
     Raises:
         ArtefactError: nothing published, or it is not whole.
+
     """
     layout = Layout(out)
     return Recommender(layout.bundle(current_version(layout)), encoder)
-

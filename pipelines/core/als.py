@@ -13,6 +13,7 @@ Everything here works on one shard of rows and is deterministic; who holds which
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ class RowShard:
         features: (n, D) text features with the constant 1 last; the prior is `features @ map`.
         text_sums: (n, D) for each row, the summed features of the single texts it is known by, one for each
             wanted pair. The map is fitted on single texts, see `map_cross`.
+
     """
 
     start: int
@@ -61,8 +63,10 @@ class RowShard:
 
 
 def confidences(weights: FloatArray, alpha: float) -> FloatArray:
-    """c = 1 + alpha |w|, negated for w < 0: a dislike is a sure 0, not a missing value."""
-    return np.where(weights < 0, -1.0, 1.0).astype(np.float32) * (1.0 + alpha * np.abs(weights)).astype(np.float32)
+    """C = 1 + alpha |w|, negated for w < 0: a dislike is a sure 0, not a missing value."""
+    return np.where(weights < 0, -1.0, 1.0).astype(np.float32) * (1.0 + alpha * np.abs(weights)).astype(
+        np.float32
+    )
 
 
 def gramian(factors: FloatArray) -> DoubleArray:
@@ -104,6 +108,7 @@ def solve_rows(
 
     Returns:
         (n, F) factors; rows without evidence are zero, see `fill_cold`.
+
     """
     n, m = shard.n_rows, len(opposite)
     if n == 0:
@@ -149,12 +154,13 @@ def fill_cold(factors: FloatArray, evidence: IntArray, prior: FloatArray) -> Flo
     return np.where((evidence > 0)[:, None], factors, prior).astype(np.float32)
 
 
-def map_gram(features: FloatArray, counts: npt.NDArray[np.generic]) -> DoubleArray:
+def map_gram(features: FloatArray, counts: npt.NDArray[np.float32]) -> DoubleArray:
     """F'WF (D, D), the half of the regression of factors on text that never changes.
 
     Args:
         features: (m, D) single texts.
         counts: (m,) wanted pairs each text stands for.
+
     """
     return np.asarray((features.astype(np.float64) * counts[:, None]).T @ features)
 
@@ -189,4 +195,4 @@ def cut_rows(indptr: npt.NDArray[np.int64], n_shards: int) -> list[tuple[int, in
     cost = indptr.astype(np.float64) + np.arange(n + 1)
     targets = np.linspace(0, cost[-1], n_shards + 1)[1:-1]
     cuts = np.unique(np.concatenate([[0], np.searchsorted(cost, targets), [n]]))
-    return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(cuts)]

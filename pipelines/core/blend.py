@@ -29,14 +29,20 @@ def centre(embeddings: FloatArray, mean: FloatArray) -> FloatArray:
     return normalize(np.where(has_text, embeddings - mean, 0.0).astype(np.float32))
 
 
-def mean_statistics(embeddings: FloatArray, mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], int]:
+def mean_statistics(
+    embeddings: FloatArray, mask: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], int]:
     """Sum and number of the rows under `mask` that have text; a shard without any contributes nothing."""
     chosen = embeddings[mask & np.any(embeddings != 0, axis=1)].astype(np.float64)
     return chosen.sum(axis=0), len(chosen)
 
 
 def profiles(
-    liked: sp.csr_matrix, item_profiles: FloatArray, own_texts: FloatArray, own_text_items: float, power: float
+    liked: sp.csr_matrix,
+    item_profiles: FloatArray,
+    own_texts: FloatArray,
+    own_text_items: float,
+    power: float,
 ) -> FloatArray:
     """P_u (n, E) = (own_text_items * own text + sum of what was liked) / (1 + n_liked)^power.
 
@@ -46,6 +52,7 @@ def profiles(
         own_texts: (n, E) centred embeddings of the users' own words, zero where there are none.
         own_text_items: how many liked items the own words count as.
         power: 0.5 lets the profile grow with evidence, 1 is a mean, above 1 lets it fade.
+
     """
     total = np.asarray(liked @ item_profiles, dtype=np.float32) + np.float32(own_text_items) * own_texts
     n_liked = np.diff(liked.indptr)
@@ -53,7 +60,7 @@ def profiles(
 
 
 def features(profile: FloatArray) -> FloatArray:
-    """f or g (n, D): the profile's direction with a constant 1 appended, so that the map has an intercept."""
+    """F or g (n, D): the profile's direction with a constant 1 appended, so that the map has an intercept."""
     ones = np.ones((*profile.shape[:-1], 1), dtype=np.float32)
     return np.ascontiguousarray(np.concatenate([normalize(profile), ones], axis=-1))
 

@@ -77,11 +77,19 @@ class BundlePaths:
 def write_manifest(paths: BundlePaths, version: str, facts: Mapping[str, object]) -> None:
     """Finish a bundle: checksums of all its files, written last."""
     files = sorted(p for p in paths.root.rglob("*") if p.is_file() and p != paths.manifest)
-    listed = {str(p.relative_to(paths.root)): {"bytes": p.stat().st_size, "blake2b": digest_file(p)} for p in files}
+    listed = {
+        str(p.relative_to(paths.root)): {"bytes": p.stat().st_size, "blake2b": digest_file(p)} for p in files
+    }
     created = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(
         paths.manifest,
-        {"schema_version": SCHEMA_VERSION, "version": version, "created_at": created, **facts, "files": listed},
+        {
+            "schema_version": SCHEMA_VERSION,
+            "version": version,
+            "created_at": created,
+            **facts,
+            "files": listed,
+        },
     )
 
 
@@ -90,6 +98,7 @@ def check_bundle(root: Path) -> dict[str, Any]:
 
     Raises:
         ArtefactError: names the file and what is wrong with it.
+
     """
     paths = BundlePaths(root)
     manifest: dict[str, Any] = read_json(paths.manifest)
@@ -101,9 +110,13 @@ def check_bundle(root: Path) -> dict[str, Any]:
     for name, expected in manifest["files"].items():
         path = root / name
         if not path.is_file() or path.stat().st_size != expected["bytes"]:
-            raise ArtefactError(f"{path} is missing or not {expected['bytes']} bytes long. Build again or roll back.")
+            raise ArtefactError(
+                f"{path} is missing or not {expected['bytes']} bytes long. Build again or roll back."
+            )
         if digest_file(path) != expected["blake2b"]:
-            raise ArtefactError(f"{path} does not have the checksum of its manifest. Build again or roll back.")
+            raise ArtefactError(
+                f"{path} does not have the checksum of its manifest. Build again or roll back."
+            )
     return manifest
 
 
@@ -112,6 +125,7 @@ def current_version(layout: Layout) -> str:
 
     Raises:
         ArtefactError: nothing has been published here, or the pointer leads nowhere.
+
     """
     if not layout.current.exists():
         raise ArtefactError(
@@ -120,7 +134,9 @@ def current_version(layout: Layout) -> str:
     pointer = read_json(layout.current)
     version = pointer.get("version") if isinstance(pointer, dict) else None
     if not isinstance(version, str) or not BundlePaths(layout.bundle(version)).manifest.is_file():
-        raise ArtefactError(f"{layout.current} points to {version!r}, which is not in {layout.bundles}. Build again.")
+        raise ArtefactError(
+            f"{layout.current} points to {version!r}, which is not in {layout.bundles}. Build again."
+        )
     return version
 
 

@@ -38,7 +38,9 @@ class DataConfig(Section):
         description="item columns that make its text, in this order; absent ones are passed over",
     )
     user_text: tuple[str, ...] = Field(("description",), description="user columns that make their text")
-    max_text_chars: Positive = Field(20_000, description="longer texts are cut here, and counted in the report")
+    max_text_chars: Positive = Field(
+        20_000, description="longer texts are cut here, and counted in the report"
+    )
     event_weights: dict[str, float] = Field(
         default_factory=lambda: {
             "view": 1.0,
@@ -109,7 +111,9 @@ class EncoderConfig(Section):
         "all-MiniLM-L6-v2",
         description="a folder, a Hugging Face name, or all-MiniLM-L6-v2, which is packaged and never downloaded",
     )
-    pooling: Literal["mean", "cls", "last"] = Field("mean", description="mean, cls or last token of each text")
+    pooling: Literal["mean", "cls", "last"] = Field(
+        "mean", description="mean, cls or last token of each text"
+    )
     max_tokens: Annotated[int, Field(ge=4)] = Field(256, description="tokens beyond this are cut")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the processor multiplies it natively, else float32"
@@ -146,7 +150,9 @@ class FactorizeConfig(Section):
     text_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="share of the text's prediction used; 0 is plain implicit ALS"
     )
-    ridge: Annotated[float, Field(gt=0)] = Field(1.0, description="regularization of the maps from text to factors")
+    ridge: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="regularization of the maps from text to factors"
+    )
     iterations: Positive = Field(10, description="passes over users and items")
     solver: Literal["cholesky", "cg"] = Field(
         "cholesky", description="cholesky is exact; cg takes cg_steps steps and is faster above 128 factors"
@@ -212,7 +218,9 @@ class ServeConfig(Section):
     max_ids: Positive = Field(10_000, description="most ids in exclude_ids")
     max_ongoing_requests: Positive = Field(64, description="answered at once by one replica")
     max_queued_requests: Positive = Field(256, description="beyond this the answer is 503")
-    request_timeout_s: Annotated[float, Field(gt=0)] = Field(5.0, description="seconds before a request is given up")
+    request_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="seconds before a request is given up"
+    )
     reload_seconds: Annotated[float, Field(gt=0)] = Field(
         2.0, description="how often a replica looks for a newly published version"
     )
@@ -222,7 +230,8 @@ class RayConfig(Section):
     """Where the work runs."""
 
     address: str = Field(
-        "", description='of a running cluster, "auto" to find one; empty: RAY_ADDRESS if set, else this machine'
+        "",
+        description='of a running cluster, "auto" to find one; empty: RAY_ADDRESS if set, else this machine',
     )
     num_cpus: Annotated[int, Field(ge=0)] = Field(
         0, description="logical CPUs of a local start; 0: those of the machine, at least 4 so nothing starves"
@@ -263,15 +272,20 @@ def load_config(path: Path | None) -> Config:
 
     Raises:
         ConfigError: unreadable file, bad TOML, unknown key or value out of range, all of them named.
+
     """
     if path is None:
         return Config()
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"cannot read the configuration {path}: {e}. Give the path of a UTF-8 TOML file.") from e
+        raise ConfigError(
+            f"cannot read the configuration {path}: {e}. Give the path of a UTF-8 TOML file."
+        ) from e
     except tomllib.TOMLDecodeError as e:
-        raise ConfigError(f"{path} is not valid TOML: {e}. `kindling config` prints a complete example.") from e
+        raise ConfigError(
+            f"{path} is not valid TOML: {e}. `kindling config` prints a complete example."
+        ) from e
     return parse_config(raw, str(path))
 
 
@@ -280,6 +294,7 @@ def parse_config(raw: dict[str, Any], source: str) -> Config:
 
     Raises:
         ConfigError: every problem on a line of its own.
+
     """
     try:
         return Config.model_validate(raw)
@@ -297,11 +312,10 @@ def parse_config(raw: dict[str, Any], source: str) -> Config:
 def to_toml(config: Config) -> str:
     """All settings of `config` with their descriptions as comments; `load_config` reads it back the same."""
     document = tomlkit.document()
-    for name, field in type(config).model_fields.items():
+    for name in type(config).model_fields:
         section: Section = getattr(config, name)
         table = tomlkit.table()
-        assert field.annotation is not None and field.annotation.__doc__  # noqa: S101 - true of every section
-        table.comment(field.annotation.__doc__)
+        table.comment((type(section).__doc__ or "").strip())
         for key, info in type(section).model_fields.items():
             value = getattr(section, key)
             table.add(tomlkit.comment(info.description or ""))

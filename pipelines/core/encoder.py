@@ -36,6 +36,7 @@ def model_path(name: str) -> str:
 
     Raises:
         ConfigError: the packaged model was asked for and its package is not installed.
+
     """
     if name != PACKAGED:
         return name
@@ -88,6 +89,7 @@ class Encoder:
 
     Raises:
         ConfigError: the model cannot be loaded; says what was looked for and where.
+
     """
 
     def __init__(self, config: EncoderConfig, device: str | None = None) -> None:

@@ -28,6 +28,7 @@ class Profile:
     Attributes:
         words: (w, E) one row per text given (own words, query).
         events: (n, E) one row per event.
+
     """
 
     words: DoubleArray
@@ -47,6 +48,7 @@ class FoldedUser:
         constant: (F,) what the map's intercept predicts for everybody.
         words: (w, F) what each text adds through the map.
         events: (n, F) what each event adds, through the map (its text is part of the profile) and by itself.
+
     """
 
     constant: DoubleArray
@@ -60,7 +62,11 @@ class FoldedUser:
 
 
 def build_profile(
-    words: FloatArray, word_weights: FloatArray, event_profiles: FloatArray, event_signs: FloatArray, power: float
+    words: FloatArray,
+    word_weights: FloatArray,
+    event_profiles: FloatArray,
+    event_signs: FloatArray,
+    power: float,
 ) -> Profile:
     """Parts of P_u; the same sum as `blend.profiles` makes for a stored history.
 
@@ -70,6 +76,7 @@ def build_profile(
         event_profiles: (n, E) centred embeddings of the events' items.
         event_signs: (n,) +1 wanted, -1 not.
         power: of 1 + n.
+
     """
     scale = float((1.0 + len(event_signs)) ** -power)
     return Profile(
@@ -91,6 +98,7 @@ def fold_in(
         confidences: (n,) c for wanted, -c for unwanted items.
         gramian: (F, F) of the hot items.
         regularization: lam of the user side.
+
     """
     length = float(np.linalg.norm(profile.total))
     scale = 1.0 / length if length > 1e-9 else 0.0
@@ -103,7 +111,11 @@ def fold_in(
     precision[np.diag_indices_from(precision)] += regularization
     wanted = np.maximum(confidences, 0.0).astype(np.float64)
     sides = np.concatenate(
-        [regularization * intercept[None], regularization * words, regularization * events + wanted[:, None] * y]
+        [
+            regularization * intercept[None],
+            regularization * words,
+            regularization * events + wanted[:, None] * y,
+        ]
     )
     solved = np.asarray(cho_solve(cho_factor(precision), sides.T).T)
     return FoldedUser(solved[0], solved[1 : 1 + len(words)], solved[1 + len(words) :])

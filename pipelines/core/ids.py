@@ -14,9 +14,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 def row_numbers(ids: pa.ChunkedArray | pa.Array, known: pa.Array) -> npt.NDArray[np.int64]:
     """Row number of each id in `known`, -1 where it is not there."""
     found = pc.fill_null(pc.index_in(ids, value_set=known), -1)
-    return np.asarray(found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy()).astype(
-        np.int64
-    )
+    return np.asarray(
+        found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy()
+    ).astype(np.int64)
 
 
 def hash_ids(ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+HeldOut = Literal["validation", "test"]
 ModelName = Literal["train", "full"]
 """`train` sees the training slice only and is evaluated; `full` sees every row and is published."""
 
@@ -63,7 +64,7 @@ class Layout:
         """Aggregated (user, item, weight) pairs a model is fitted on, sorted by one side."""
         return self.stage("split") / f"{model}_by_{by}.parquet"
 
-    def relevant(self, which: Literal["validation", "test"]) -> Path:
+    def relevant(self, which: HeldOut) -> Path:
         """Held-out pairs, with a column `slice` that is `cold` or `warm`."""
         return self.stage("split") / f"{which}.parquet"
 

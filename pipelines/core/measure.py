@@ -29,6 +29,7 @@ class SliceResult:
     Attributes:
         values: metric name to one value per user.
         shown: list length to a mask over the candidates that appeared in some list.
+
     """
 
     values: dict[str, DoubleArray]
@@ -52,6 +53,7 @@ def measure_block(
         masked: (n, I) training pairs, which are never ranked.
         candidates: item rows that compete, in an order that helps nobody.
         ks: list lengths.
+
     """
     users = np.flatnonzero(np.diff(relevant[:, candidates].indptr))
     names = [f"{m}@{k}" for k in ks for m in ("recall", "ndcg")]
@@ -84,7 +86,9 @@ def join_results(results: Sequence[SliceResult]) -> SliceResult:
     )
 
 
-def summarize(result: SliceResult, resamples: int, seed: int) -> tuple[dict[str, float | None], dict[str, list[float]]]:
+def summarize(
+    result: SliceResult, resamples: int, seed: int
+) -> tuple[dict[str, float | None], dict[str, list[float]]]:
     """Mean of each metric with coverage, and the intervals; None where no user had anything relevant.
 
     coverage@k is the share of the candidates that appeared in at least one list.

@@ -22,6 +22,7 @@ def top_k(scores: FloatArray, k: int) -> IntArray:
     Args:
         scores: (n, m).
         k: list length; min(k, m) places are returned.
+
     """
     k = min(k, scores.shape[1])
     chosen = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
@@ -44,6 +45,7 @@ def list_metrics(top: IntArray, relevant: sp.csr_matrix, ks: Sequence[int]) -> d
 
     Returns:
         Name such as "recall@20" to (n,) values.
+
     """
     n, length = top.shape
     dense = np.zeros((n, relevant.shape[1] + 1), dtype=bool)  # the last column answers for -1

@@ -61,14 +61,21 @@ def text_sums(weights: sp.csr_matrix, column_features: FloatArray, own_features:
         weights: (n, I) of the users' pairs.
         column_features: (I, D) of the items.
         own_features: (n, D) of the users' own words, zero rows where there are none.
+
     """
-    liked = sp.csr_matrix(((weights.data > 0).astype(np.float32), weights.indices, weights.indptr), weights.shape)
-    return np.asarray(liked @ column_features + wanted_counts(weights)[:, None] * own_features, dtype=np.float32)
+    liked = sp.csr_matrix(
+        ((weights.data > 0).astype(np.float32), weights.indices, weights.indptr), weights.shape
+    )
+    return np.asarray(
+        liked @ column_features + wanted_counts(weights)[:, None] * own_features, dtype=np.float32
+    )
 
 
 def wanted_counts(weights: sp.csr_matrix) -> FloatArray:
     """(n,) pairs of each row that are wanted."""
-    liked = sp.csr_matrix(((weights.data > 0).astype(np.float32), weights.indices, weights.indptr), weights.shape)
+    liked = sp.csr_matrix(
+        ((weights.data > 0).astype(np.float32), weights.indices, weights.indptr), weights.shape
+    )
     return np.asarray(liked.sum(axis=1), dtype=np.float32).ravel()
 
 

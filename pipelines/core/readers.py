@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +41,7 @@ class Chunk:
         path: path on that file system.
         row_groups: (first, last) of a Parquet file, last excluded; None for other formats.
         first_row: rows of the file before this chunk.
+
     """
 
     table: TableName
@@ -74,6 +74,7 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
     Raises:
         InputError: a scheme that pyarrow does not know, or one that cannot be reached.
+
     """
     try:
         if "://" in uri:
@@ -91,6 +92,7 @@ def find_files(uri: str, name: str) -> list[SourceFile]:
 
     Raises:
         InputError: `uri` is not a folder that can be read, or both forms are there, or formats are mixed.
+
     """
     filesystem, root = open_filesystem(uri)
     try:
@@ -101,11 +103,15 @@ def find_files(uri: str, name: str) -> list[SourceFile]:
             inside = filesystem.get_file_info(pafs.FileSelector(f"{root}/{name}", recursive=True))
             folder = [f for f in inside if f.is_file and f.base_name.endswith(SUFFIXES)]
     except (OSError, pa.ArrowException) as e:
-        raise InputError(f"--data {uri} cannot be listed: {e}. Give a folder that holds {name}.parquet.") from e
+        raise InputError(
+            f"--data {uri} cannot be listed: {e}. Give a folder that holds {name}.parquet."
+        ) from e
     if len(single) + bool(folder) > 1:
         names = sorted(f.base_name for f in single) + ([f"{name}/"] if folder else [])
         raise InputError(f"{uri} holds table '{name}' more than once: {', '.join(names)}. Keep one of them.")
-    return [SourceFile(f.path, f.size, f.mtime_ns or 0) for f in sorted(single or folder, key=lambda f: f.path)]
+    return [
+        SourceFile(f.path, f.size, f.mtime_ns or 0) for f in sorted(single or folder, key=lambda f: f.path)
+    ]
 
 
 def cut_chunks(uri: str, table: TableName, files: list[SourceFile]) -> list[Chunk]:
@@ -210,7 +216,9 @@ def _read_csv(raw: bytes, delimiter: str) -> tuple[pa.Table, list[BadRow]]:
 
     def on_invalid(row: Any) -> str:  # noqa: ANN401 - pyarrow's InvalidRow
         # pyarrow counts lines that hold rows, the header being the first
-        bad.append(BadRow((row.number or 1) - 1, f"{row.actual_columns} columns, expected {row.expected_columns}"))
+        bad.append(
+            BadRow((row.number or 1) - 1, f"{row.actual_columns} columns, expected {row.expected_columns}")
+        )
         return "skip"
 
     raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -218,7 +226,9 @@ def _read_csv(raw: bytes, delimiter: str) -> tuple[pa.Table, list[BadRow]]:
         return pa.table({ROW: pa.array([], pa.int64())}), bad
     header = pcsv.open_csv(
         io.BytesIO(raw),
-        parse_options=pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=lambda _: "skip"),
+        parse_options=pcsv.ParseOptions(
+            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=lambda _: "skip"
+        ),
         convert_options=pcsv.ConvertOptions(check_utf8=False),
     ).schema.names
     table = pcsv.read_csv(
@@ -256,7 +266,12 @@ def _decode_columns(table: pa.Table, bad: list[BadRow]) -> tuple[pa.Table, list[
 
 
 def _cast_strings(table: pa.Table) -> pa.Table:
-    return pa.table({n: c if n == ROW else pc.cast(c, pa.string()) for n, c in zip(table.column_names, table.columns, strict=True)})
+    return pa.table(
+        {
+            n: c if n == ROW else pc.cast(c, pa.string())
+            for n, c in zip(table.column_names, table.columns, strict=True)
+        }
+    )
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -28,6 +28,7 @@ class Split:
         cold_items: (n_items,) items that are the candidates of the cold slice. Never in `train`.
         left_out: number of held-out pairs in no slice: their user, or warm item, is unknown to training.
         cuts: (start of validation, start of test) of a time split.
+
     """
 
     train: BoolArray
@@ -64,11 +65,18 @@ def random_split(user: IntArray, item: IntArray, n_users: int, n_items: int, con
     known = knows_user[user]
     validation = (validation & ~train) | ((half[item] == 1) & known)
     test = (test & ~train) | ((half[item] == 2) & known)
-    return Split(train, validation, test, half > 0, int(len(item) - train.sum() - validation.sum() - test.sum()))
+    return Split(
+        train, validation, test, half > 0, int(len(item) - train.sum() - validation.sum() - test.sum())
+    )
 
 
 def time_split(
-    user: IntArray, item: IntArray, moment: npt.NDArray[np.float64], n_users: int, n_items: int, config: SplitConfig
+    user: IntArray,
+    item: IntArray,
+    moment: npt.NDArray[np.float64],
+    n_users: int,
+    n_items: int,
+    config: SplitConfig,
 ) -> Split:
     """Everything from one moment on is held out; items first seen then are cold.
 
@@ -77,6 +85,7 @@ def time_split(
 
     Raises:
         InputError: pairs without a timestamp, or all at one moment.
+
     """
     if np.isnan(moment).any():
         raise InputError(

@@ -59,6 +59,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
 
     Raises:
         ArtefactError: absent or not JSON.
+
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -74,7 +75,9 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> None:
     """Write named arrays as one safetensors file atomically."""
     with replacing(path) as temporary:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary, metadata=metadata)
@@ -85,6 +88,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         ArtefactError: absent, cut short or not safetensors.
+
     """
     try:
         with safe_open(path, framework="numpy") as handle:
@@ -114,6 +118,7 @@ def read_rows(directory: Path, start: int = 0, stop: int | None = None) -> Float
 
     Raises:
         ArtefactError: a part is missing or unreadable.
+
     """
     if start == stop or count_rows(directory) == 0:
         first_part = next(iter(part_paths(directory, ".safetensors")), None)
@@ -130,7 +135,9 @@ def read_rows(directory: Path, start: int = 0, stop: int | None = None) -> Float
         try:
             with safe_open(path, framework="numpy") as handle:
                 cut = handle.get_slice("rows")
-                blocks.append(cut[max(start - first, 0) : (last if stop is None else min(stop, last)) - first])
+                blocks.append(
+                    cut[max(start - first, 0) : (last if stop is None else min(stop, last)) - first]
+                )
         except (OSError, SafetensorError) as e:
             raise ArtefactError(f"{path} cannot be read: {e}. Run `kindling build` again.") from e
         expected = last
@@ -139,7 +146,9 @@ def read_rows(directory: Path, start: int = 0, stop: int | None = None) -> Float
             f"{directory} holds no rows from {expected} on, {stop or 'all'} were asked for. "
             "Run `kindling build` again."
         )
-    return np.ascontiguousarray(np.concatenate(blocks)) if len(blocks) > 1 else np.ascontiguousarray(blocks[0])
+    return (
+        np.ascontiguousarray(np.concatenate(blocks)) if len(blocks) > 1 else np.ascontiguousarray(blocks[0])
+    )
 
 
 def count_rows(directory: Path) -> int:

@@ -26,6 +26,7 @@ class Duplicates:
         keep: for each part, a mask over its rows.
         rejects: later rows whose id was there already with another text.
         n_merged: later rows that say the same again, left out without harm.
+
     """
 
     ids: pa.Table
@@ -63,7 +64,9 @@ def find_duplicates(paths: Sequence[Path], table: TableName) -> Duplicates:
             "table": pa.array([table] * len(rejected), pa.string()),
             "source": pa.array(rejected["source"].astype(str).tolist(), pa.string()),
             "row": pa.array(rejected["row"].to_numpy(dtype=np.int64)),
-            "reason": pa.array([f"{id_column} was there already with a different text"] * len(rejected), pa.string()),
+            "reason": pa.array(
+                [f"{id_column} was there already with a different text"] * len(rejected), pa.string()
+            ),
             "record": pa.array(rejected["id"].astype(str).tolist(), pa.string()),
         },
         schema=REJECTS,
@@ -101,7 +104,9 @@ def conform(part: pa.Table, schema: pa.Schema, keep: npt.NDArray[np.bool_]) -> p
             continue
         column = part.column(field.name)
         if pa.types.is_string(field.type) and not pa.types.is_string(column.type):
-            column = pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
+            column = pa.chunked_array(
+                [pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())]
+            )
         columns.append(column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 

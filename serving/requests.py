@@ -1,0 +1,74 @@
+"""What is asked of a recommender and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from serving.filters import Filter
+
+Source = Literal["text", "fold_in", "hot", "fallback"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing a user did.
+
+    Attributes:
+        item_id: with what.
+        event: kind, a key of data.event_weights; absent counts as weight 1.
+        weight: times the kind's weight.
+
+    """
+
+    item_id: str
+    event: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks for what. Everything may be absent: then the most popular items answer.
+
+    Attributes:
+        user_id: history and own words known to the bundle are used; an unknown id is a new user.
+        user_text: who the user says they are.
+        query: what they look for now.
+        events: what they did that the bundle does not know, oldest first.
+        n: length of the list.
+        exclude_ids: never answered.
+        filter: column to condition on item metadata, see `serving.filters`.
+        explain: split each score.
+
+    """
+
+    user_id: str | None = None
+    user_text: str | None = None
+    query: str | None = None
+    events: Sequence[Event] = ()
+    n: int = 10
+    exclude_ids: Sequence[str] = ()
+    filter: Filter = field(default_factory=dict)
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One place of the list.
+
+    Attributes:
+        item_id: the item.
+        score: comparable within one answer only.
+        rank: from 1.
+        source: `text` where the item or the user is known by text alone, `fold_in` where the request's events
+            took part, `hot` where both are known by behaviour, `fallback` where nothing is known of the user.
+        parts: with `explain`, named shares that add up to the score.
+
+    """
+
+    item_id: str
+    score: float
+    rank: int
+    source: Source
+    parts: dict[str, float] | None = None
