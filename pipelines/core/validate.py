@@ -21,6 +21,7 @@ from pipelines.core.columns import (
 )
 from pipelines.core.config import Config
 from pipelines.core.errors import InputError
+from pipelines.core.ids import row_numbers
 from pipelines.core.privacy import scrub_personal_data
 from pipelines.core.readers import ROW, BadRow, Chunk, json_array
 from pipelines.core.schema import (
