@@ -87,20 +87,19 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
 
     layout = Layout(out.resolve())
     settings = load_config(config or BundlePaths(layout.bundle(current_version(layout))).config)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with _terminate_cleanly():
-        connect(settings.ray)
-        from serving import app as service
-
         try:
+            connect(settings.ray)
+            from serving import app as service
+
             address = service.start(layout.root, settings.serve)
-            Console(stderr=True).print(
-                f"Kindling answers on {address}  (API page: {address}/docs, Ctrl-C stops it)", highlight=False
-            )
+            console.print(f"Kindling answers on {address}  (API page: {address}/docs, Ctrl-C stops it)")
             service.wait_forever()
         except KeyboardInterrupt:
-            Console(stderr=True).print("stopping")
-        finally:
+            console.print("stopping")
             service.stop()
+        finally:
             shutdown()
 
 

@@ -16,6 +16,7 @@ from serving.recommender import Recommender
 from serving.requests import Recommended
 
 _SHOWN = "recall@20"
+_SHOWN_PARTS = 4
 
 
 def print_build(outcomes: Sequence[Outcome], out: Path) -> None:
@@ -63,22 +64,26 @@ def _short(value: object) -> str:
 
 
 def print_list(model: Recommender, answer: Sequence[Recommended]) -> None:
-    """A list as a table, with the shares of each score where they were asked for."""
+    """A list as a table and, where asked for, the largest shares of each score below it."""
+    console = Console(highlight=False)
     table = Table(title=f"version {model.version}")
     for column in ("#", "item", "title", "score", "source"):
         table.add_column(column, justify="right" if column in ("#", "score") else "left", overflow="fold")
-    if answer and answer[0].parts is not None:
-        table.add_column("where the score comes from", overflow="fold")
     for item in answer:
-        cells = [
-            str(item.rank),
-            item.item_id,
-            model.title(item.item_id)[:60],
-            f"{item.score:.4f}",
-            item.source,
-        ]
+        table.add_row(str(item.rank), item.item_id, model.title(item.item_id)[:60], f"{item.score:.4f}", item.source)
+    console.print(table)
+    for item in answer:
         if item.parts is not None:
-            largest = sorted(item.parts.items(), key=lambda p: -abs(p[1]))[:5]
-            cells.append(", ".join(f"{name} {share:+.3f}" for name, share in largest))
-        table.add_row(*cells)
-    Console().print(table)
+            largest = sorted(item.parts.items(), key=lambda part: -abs(part[1]))[:_SHOWN_PARTS]
+            console.print(f"{item.rank}. {model.title(item.item_id)[:60]}: {item.score:.4f} =", soft_wrap=True)
+            for name, share in largest:
+                console.print(f"     {share:+.4f}  {_part_name(model, name)}", soft_wrap=True)
+            rest = item.score - sum(share for _, share in largest)
+            if len(item.parts) > len(largest):
+                console.print(f"     {rest:+.4f}  {len(item.parts) - len(largest)} more", soft_wrap=True)
+
+
+def _part_name(model: Recommender, name: str) -> str:
+    """`item i7` as the title of i7; words and the like as they are."""
+    kind, _, item_id = name.partition(" ")
+    return f"{item_id} {model.title(item_id)[:60]}" if kind == "item" else name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from typing import Any
 
 from pipelines.core.config import RayConfig
@@ -17,9 +19,10 @@ _ENVIRONMENT = {
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     # warns about a change of default that does not concern CPU tasks
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Python 3.11+ and Ray's own forks of processes; silences gRPC's notes on them
-    "GRPC_VERBOSITY": "ERROR",
-    "RAY_TRAIN_V2_ENABLED": "1",
+    # Ray would print a C++ stack for an ordinary SIGTERM and end the process before we can stop cleanly
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+    # Ray Data's actors always log an error about their arguments, a known false alarm (ray issue 57733)
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -54,6 +57,7 @@ def connect(config: RayConfig) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         if config.object_store_mb:
             options["object_store_memory"] = config.object_store_mb << 20
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
@@ -61,6 +65,10 @@ def connect(config: RayConfig) -> None:
             f"Ray at '{address or 'this machine'}' cannot be used: {e}. Check ray.address and RAY_ADDRESS, "
             "or leave both empty to run on this machine."
         ) from e
+    finally:
+        # ray.init puts its own in the place of ours
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)
     quiet_data()
 
 

@@ -44,6 +44,8 @@ def fingerprint(data: str, config: Config) -> str:  # noqa: ARG001 - one shape f
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
     """Encode what the cache lacks, then put every row's vector in its place."""
     cache = layout.embedding_cache(encoder_fingerprint(config.encoder))
+    for leftover in cache.glob(".*"):  # half a file of an actor that was killed
+        leftover.unlink(missing_ok=True)
     cached = ray.get(_cached_hashes.remote(cache))
     counts: dict[str, int] = ray.get(_count_missing.remote(layout, cached))
     if counts["to_encode"]:

@@ -92,8 +92,10 @@ def _fit(config: Config, layout: Layout, model: ModelName, advance: Callable[[in
     # a user is known by liked items and by own words: single texts of both kinds
     users = _begin(layout, "user", user_shards, settings, items_gram + np.sum(ray.get(own_grams), axis=0))
     for _ in range(settings.iterations):
-        users = _fit_map(_half_step(users, items, settings, settings.user_regularization), settings)
-        items = _fit_map(_half_step(items, users, settings, settings.item_regularization), settings)
+        users = _half_step(users, items, settings, settings.user_regularization)
+        users = _fit_map(users, settings, settings.user_ridge)
+        items = _half_step(items, users, settings, settings.item_regularization)
+        items = _fit_map(items, settings, settings.item_ridge)
         advance(1)
     # once more over users, so that a stored factor is exactly what folding the same history in gives
     users = _half_step(users, items, settings, settings.user_regularization)
@@ -218,12 +220,12 @@ def _solve(
     return factors, als.gramian(factors)
 
 
-def _fit_map(side: _SideState, settings: FactorizeConfig) -> _SideState:
+def _fit_map(side: _SideState, settings: FactorizeConfig, ridge: float) -> _SideState:
     """Regress the new factors on text."""
     if settings.text_weight == 0:
         return side
     crosses = ray.get([_cross.remote(s, f) for s, f in zip(side.shards, side.factors, strict=True)])
-    text_map = als.ridge_map(side.features_gram, np.sum(crosses, axis=0), settings.ridge)
+    text_map = als.ridge_map(side.features_gram, np.sum(crosses, axis=0), ridge)
     return _SideState(side.shards, side.factors, side.features_gram, side.gramian, text_map)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,6 +118,8 @@ def _run_stages(
     config: Config, data: str, layout: Layout, progress: Progress, window: tuple[int | None, int]
 ) -> list[Outcome]:
     forced_from, last = window
+    for leftover in (layout.root / "stages").glob(".*.old"):  # of a run that was killed while it tidied up
+        shutil.rmtree(leftover, ignore_errors=True)
     outcomes: list[Outcome] = []
     for number, stage in enumerate(STAGES[: last + 1]):
         fingerprint = _fingerprint(stage, config, layout, data)
@@ -126,6 +129,7 @@ def _run_stages(
         if marker is not None and done and not forced:
             outcomes.append(Outcome(stage.name, float(marker["seconds"]), True, marker["summary"]))
             progress.reused(stage.name)
+            write_json(layout.run_record, [vars(o) for o in outcomes])
             continue
         if forced_from is not None and number < forced_from:
             raise ArtefactError(

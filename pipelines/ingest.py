@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,6 +77,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         )
     counts["users"] += _count(_number_users.remote(layout))
     _map_parts(layout)
+    shutil.rmtree(layout.stage("ingest") / "staged", ignore_errors=True)
     report = {t: dict(sorted(c.items())) for t, c in counts.items()}
     report["reasons"] = _reasons(layout)
     write_json(layout.ingest_report, report)

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipelines.core.config import ServeConfig
@@ -107,7 +108,7 @@ def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -
         limits: sizes a request may have.
 
     """
-    app = FastAPI(title="Kindling", version="1", summary="Recommendations when there is little to go on.")
+    app: FastAPI = FastAPIOffline(title="Kindling", version="1", summary="Recommendations when there is little to go on.")
     _add_errors(app)
     problems: dict[int | str, dict[str, object]] = {
         code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (422, 503)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from pipelines.core.config import ServeConfig
+from pipelines.core.errors import ConfigError
 from serving.api import create_app
 from serving.holder import CurrentRecommender
 
@@ -43,6 +45,7 @@ def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:
 
 def start(out: Path, settings: ServeConfig) -> str:
     """Start Serve on the connected cluster; returns the base address once requests are answered."""
+    _check_port(settings)
     serve.start(
         http_options=HTTPOptions(
             host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
@@ -50,6 +53,23 @@ def start(out: Path, settings: ServeConfig) -> str:
     )
     serve.run(build_deployment(out, settings), name=APP_NAME, route_prefix="/")
     return f"http://{settings.host}:{settings.port}"
+
+
+def _check_port(settings: ServeConfig) -> None:
+    """Say now what Serve would only say in a log of its proxy.
+
+    Raises:
+        ConfigError: something else listens there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as e:
+            raise ConfigError(
+                f"serve.host = '{settings.host}', serve.port = {settings.port} cannot be listened on: {e.strerror}. "
+                "Stop what listens there, or set another port in the [serve] section of --config."
+            ) from e
 
 
 def wait_forever() -> None:

@@ -102,6 +102,8 @@ def check_bundle(root: Path) -> dict[str, Any]:
     """
     paths = BundlePaths(root)
     manifest: dict[str, Any] = read_json(paths.manifest)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise ArtefactError(f"{paths.manifest} is no manifest of a bundle. Build again or roll back.")
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise ArtefactError(
             f"{root} has schema version {manifest.get('schema_version')}, this program reads {SCHEMA_VERSION}. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.readers import ROW, BadRow, Chunk
-from pipelines.core.schema import IS_HIDDEN, REJECTS, TIMESTAMP
+from pipelines.core.readers import Chunk
+from pipelines.core.schema import IS_HIDDEN, REJECTS, ROW, TIMESTAMP
+from pipelines.core.text_files import BadRow
 
 _MAX_ID_BYTES = 512
 _MILLISECONDS_FROM = 1e11
@@ -78,7 +80,7 @@ def id_values(table: pa.Table, name: str, rejects: Rejects) -> list[str | None]:
             text = value.strip()
         elif isinstance(value, int) and not isinstance(value, bool):
             text = str(value)
-        elif isinstance(value, float) and value.is_integer():
+        elif isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
             text = str(int(value))
         elif value is not None and not (isinstance(value, float) and math.isnan(value)):
             rejects.add([index], f"{name} is a {type(value).__name__}, expected a string or a whole number")
@@ -112,15 +114,14 @@ def number_values(column: pa.ChunkedArray, name: str, rejects: Rejects) -> npt.N
         return np.full(len(column), np.nan)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    texts = pd.Series(column.to_pylist(), dtype=object)
+    texts = pd.Series(string_values(column), dtype=object)
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    named = texts.astype(str).str.strip().str.lower()
+    named = texts.fillna("").str.strip().str.lower()
     wrong = np.isnan(numbers) & texts.notna().to_numpy() & ~named.isin(["nan", ""]).to_numpy()
     for index in np.flatnonzero(wrong):
-        rejects.add([int(index)], f"{name} is {str(texts[index])[:40]!r}, expected a number")
+        rejects.add([int(index)], f"{name} is {texts[index][:40]!r}, expected a number")
     # a word for not-a-number is present and wrong, unlike an empty cell
-    said_nan = (named == "nan").to_numpy() & texts.notna().to_numpy()
-    rejects.add(np.flatnonzero(said_nan), f"{name} is NaN, expected a finite number")
+    rejects.add(np.flatnonzero(named == "nan"), f"{name} is NaN, expected a finite number")
     return numbers
 
 
@@ -130,21 +131,9 @@ def timestamp_values(table: pa.Table, rejects: Rejects) -> npt.NDArray[np.float6
         return np.full(table.num_rows, np.nan)
     column = table.column(TIMESTAMP)
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        moments = pc.cast(column, pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(
-            pa.int64()
-        )
-        return np.asarray(moments.to_numpy(), dtype=np.float64) / 1e6
-    if pa.types.is_string(column.type):
-        texts = pd.Series(column.to_pylist(), dtype=object)
-        seconds = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        dates = pd.to_datetime(texts.where(np.isnan(seconds)), errors="coerce", utc=True, format="ISO8601")
-        parsed = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-        seconds = np.where(np.isnan(seconds), parsed.to_numpy(dtype=np.float64, na_value=np.nan), seconds)
-        wrong = np.isnan(seconds) & texts.notna().to_numpy()
-        for index in np.flatnonzero(wrong):
-            rejects.add(
-                [int(index)], f"timestamp is {str(texts[index])[:40]!r}, expected seconds or ISO 8601"
-            )
+        seconds = _arrow_seconds(column)
+    elif pa.types.is_string(column.type):
+        seconds = _written_seconds(column, rejects)
     else:
         seconds = number_values(column, TIMESTAMP, rejects)
     rejects.add(np.flatnonzero(np.isinf(seconds)), "timestamp is not finite")
@@ -153,4 +142,24 @@ def timestamp_values(table: pa.Table, rejects: Rejects) -> npt.NDArray[np.float6
         np.flatnonzero(large & np.isfinite(seconds)),
         "timestamp is too large for seconds; divide milliseconds by 1000",
     )
+    return seconds
+
+
+def _arrow_seconds(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    per_second = {"s": 1e0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+    # the moment itself is in UTC, whatever time zone it is to be shown in
+    return np.asarray(pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), per_second).to_numpy())
+
+
+def _written_seconds(column: pa.ChunkedArray, rejects: Rejects) -> npt.NDArray[np.float64]:
+    texts = pd.Series(column.to_pylist(), dtype=object)
+    seconds = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    dates = pd.to_datetime(texts.where(np.isnan(seconds)), errors="coerce", utc=True, format="ISO8601")
+    moments = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    parsed = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+    seconds = np.where(np.isnan(seconds), parsed, seconds)
+    for index in np.flatnonzero(np.isnan(seconds) & texts.notna().to_numpy()):
+        rejects.add([int(index)], f"timestamp is {str(texts[index])[:40]!r}, expected seconds or ISO 8601")
     return seconds

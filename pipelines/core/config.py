@@ -15,12 +15,13 @@ from pipelines.core.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, and an unknown key is an error rather than a surprise."""
+    """Base of all sections: immutable, finite, and an unknown key is an error rather than a surprise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -92,7 +93,7 @@ class SplitConfig(Section):
     )
     validation: Share = Field(0.1, description="share of (warm) interactions held out for choosing settings")
     test: Share = Field(0.1, description="share of (warm) interactions held out for the final figures")
-    seed: int = Field(42, description="of the random split")
+    seed: Seed = Field(42, description="of the random split")
 
     @model_validator(mode="after")
     def _leaves_something(self) -> SplitConfig:
@@ -150,8 +151,11 @@ class FactorizeConfig(Section):
     text_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="share of the text's prediction used; 0 is plain implicit ALS"
     )
-    ridge: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="regularization of the maps from text to factors"
+    user_ridge: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="regularization of the map from a user's text to factors"
+    )
+    item_ridge: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="the same for items; raise it when there are few interactions per item"
     )
     iterations: Positive = Field(10, description="passes over users and items")
     solver: Literal["cholesky", "cg"] = Field(
@@ -159,7 +163,7 @@ class FactorizeConfig(Section):
     )
     cg_steps: Positive = Field(3, description="conjugate gradient steps per row and pass")
     shards: Annotated[int, Field(ge=0)] = Field(0, description="row shards of each side; 0: one per CPU")
-    seed: int = Field(0, description="of the initial item factors, drawn per item id")
+    seed: Seed = Field(0, description="of the initial item factors, drawn per item id")
 
 
 class BlendConfig(Section):
@@ -187,7 +191,7 @@ class EvaluateConfig(Section):
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         1000, description="resamples of users behind each 95 % interval; 0: none"
     )
-    seed: int = Field(0, description="of the bootstrap")
+    seed: Seed = Field(0, description="of the bootstrap")
     als_regularization: Annotated[float, Field(gt=0)] = Field(
         10.0, description="of the plain ALS baseline, which deserves tuning of its own"
     )

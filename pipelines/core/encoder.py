@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 
 from pipelines.core.config import EncoderConfig
 from pipelines.core.errors import ConfigError
@@ -58,8 +59,10 @@ def encoder_fingerprint(config: EncoderConfig) -> str:
     state = hashlib.blake2b(digest_size=8)
     path = Path(model_path(config.model))
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-            state.update(f"{file.relative_to(path)}:{digest_file(file)}\n".encode())
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            name = file.relative_to(path)
+            if not any(part.startswith(".") for part in name.parts):  # such as .git
+                state.update(f"{name}:{digest_file(file)}\n".encode())
     else:
         state.update(config.model.encode())
     settings = (_SCHEME, config.pooling, config.max_tokens, resolve_dtype(config.dtype), config.prefix)
@@ -108,13 +111,11 @@ class Encoder:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
             # safetensors only: a pickled checkpoint can run code when loaded
             self.model: Any = AutoModel.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
-        except (OSError, ValueError, ImportError) as e:
+        except (OSError, ValueError, ImportError, SafetensorError) as e:
             raise ConfigError(
                 f"encoder.model = '{config.model}' cannot be loaded: {e}. Give a folder with config.json, "
                 f"model.safetensors and a tokenizer, a Hugging Face name, or '{PACKAGED}'."
             ) from e
-        if self.tokenizer.pad_token_id is None:  # decoders such as GPT-2 have none
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model.eval().to(self.device)
 
     @property
@@ -134,23 +135,29 @@ class Encoder:
             [self.config.prefix + texts[i] for i in present], truncation=True, max_length=self._max_tokens(),
             return_attention_mask=False, return_token_type_ids=False,
         )["input_ids"]  # fmt: skip
+        # a tokenizer without special tokens may leave nothing of a text, such as one of blanks
+        kept = [(i, t) for i, t in zip(present, tokens, strict=True) if t]
         with torch.inference_mode():
-            for batch in _length_batches([len(t) for t in tokens], self.config.tokens_per_batch):
-                vectors[[present[j] for j in batch]] = self._forward([tokens[j] for j in batch])
+            for batch in _length_batches([len(t) for _, t in kept], self.config.tokens_per_batch):
+                vectors[[kept[j][0] for j in batch]] = self._forward([kept[j][1] for j in batch])
         return vectors
 
     def _max_tokens(self) -> int:
         limit = getattr(self.model.config, "max_position_embeddings", None)
-        # RoBERTa counts positions from its padding index on, so two of them are not for tokens
-        offset = 2 if "roberta" in getattr(self.model.config, "model_type", "") else 0
-        return min(self.config.max_tokens, limit - offset) if isinstance(limit, int) and limit > 0 else self.config.max_tokens  # fmt: skip  # noqa: E501
+        if limit is None or limit < 0:  # relative positions, as in XLNet: any length will do
+            return self.config.max_tokens
+        # RoBERTa and its kin count positions from their padding index on: so many are not for tokens
+        positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
+        padding: int | None = getattr(positions, "padding_idx", None)
+        return min(self.config.max_tokens, int(limit) - (0 if padding is None else padding + 1))
 
     def _forward(self, batch: list[list[int]]) -> FloatArray:
         import torch  # noqa: PLC0415
 
         lengths = torch.tensor([len(t) for t in batch])
         width = int(lengths.max())
-        ids = torch.full((len(batch), width), int(self.tokenizer.pad_token_id))
+        # masked, so any id will do where the tokenizer has none, as of GPT-2
+        ids = torch.full((len(batch), width), self.tokenizer.pad_token_id or 0)
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens)] = torch.tensor(tokens)
         mask = (torch.arange(width)[None, :] < lengths[:, None]).long()

@@ -8,26 +8,22 @@ usual environment variables and `?endpoint_override=` for other S3 servers).
 from __future__ import annotations
 
 import gzip
-import io
-import json
+import zlib
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pcsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
-from pipelines.core.schema import TableName
+from pipelines.core.schema import ROW, TableName
+from pipelines.core.text_files import BadRow, read_csv, read_json_lines
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv", ".jsonl.gz", ".ndjson.gz", ".csv.gz", ".tsv.gz")
-ROW = "__row"
-"""Column the readers add: the row's number in its file, from 1, header not counted."""
 
 _ROWS_PER_CHUNK = 500_000
-_CSV_BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -53,14 +49,6 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class BadRow:
-    """A row that could not even be parsed. Row 0 stands for the whole file."""
-
-    row: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class SourceFile:
     """One file of the caller's, with what tells whether it changed."""
 
@@ -80,8 +68,6 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         if "://" in uri:
             filesystem, path = pafs.FileSystem.from_uri(uri)
             return filesystem, path.rstrip("/")
-        from pathlib import Path  # noqa: PLC0415 - only for the local case
-
         return pafs.LocalFileSystem(), str(Path(uri).resolve())
     except (pa.ArrowInvalid, OSError) as e:
         raise InputError(f"--data {uri}: {e}. Give a folder, or an s3:// or gs:// address.") from e
@@ -91,7 +77,7 @@ def find_files(uri: str, name: str) -> list[SourceFile]:
     """Files of table `name` under `uri`, sorted: `name.<suffix>`, or every data file in the folder `name/`.
 
     Raises:
-        InputError: `uri` is not a folder that can be read, or both forms are there, or formats are mixed.
+        InputError: `uri` is not a folder that can be read, or holds the table more than once.
 
     """
     filesystem, root = open_filesystem(uri)
@@ -140,143 +126,100 @@ def cut_chunks(uri: str, table: TableName, files: list[SourceFile]) -> list[Chun
 
 
 def read_chunk(chunk: Chunk, csv_delimiter: str = ",") -> tuple[pa.Table, list[BadRow]]:
-    """All rows of a chunk that parse, with their numbers in column `ROW`, and those that do not.
+    """All rows of a chunk that can be read, with their numbers in column `ROW`, and those that cannot.
 
     A file that cannot be read at all gives no rows and one `BadRow` with row 0. Text files give string
     columns; bytes that are not UTF-8 spoil their own row only.
+
+    Raises:
+        InputError: two columns bear one name.
+
     """
     filesystem, _ = open_filesystem(chunk.uri)
     try:
         if chunk.row_groups is not None:
-            return _read_parquet(filesystem, chunk)
-        with filesystem.open_input_stream(chunk.path, compression=None) as stream:
-            raw = stream.read()
-        name = chunk.path
-        if name.endswith(".gz"):
-            raw, name = gzip.decompress(raw), name.removesuffix(".gz")
-        if name.endswith((".jsonl", ".ndjson")):
-            return _read_json_lines(raw)
-        return _read_csv(raw, "\t" if name.endswith(".tsv") else csv_delimiter)
-    except (OSError, EOFError, pa.ArrowException) as e:
+            table, bad = _read_parquet(filesystem, chunk), []
+        else:
+            with filesystem.open_input_stream(chunk.path, compression=None) as stream:
+                raw = stream.read()
+            table, bad = _read_text(raw, chunk.path, csv_delimiter)
+        names = table.column_names
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException) as e:
         return pa.table({ROW: pa.array([], pa.int64())}), [BadRow(0, f"the file cannot be read: {e}")]
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise InputError(
+                f"{chunk.path}: {times} columns are named '{name}'. Rename all but one."
+                if name != ROW
+                else f"{chunk.path}: column '{ROW}' is a name Kindling uses itself. Rename it."
+            )
+    return _drop_unreadable(table, bad)
 
 
-def _read_parquet(filesystem: pafs.FileSystem, chunk: Chunk) -> tuple[pa.Table, list[BadRow]]:
+def _read_text(raw: bytes, path: str, csv_delimiter: str) -> tuple[pa.Table, list[BadRow]]:
+    if path.endswith(".gz"):
+        raw, path = gzip.decompress(raw), path.removesuffix(".gz")
+    if path.endswith((".jsonl", ".ndjson")):
+        return read_json_lines(raw)
+    return read_csv(raw, "\t" if path.endswith(".tsv") else csv_delimiter)
+
+
+def _read_parquet(filesystem: pafs.FileSystem, chunk: Chunk) -> pa.Table:
     assert chunk.row_groups is not None  # noqa: S101 - the caller's branch
     with filesystem.open_input_file(chunk.path) as handle:
         file = pq.ParquetFile(handle)
         table = file.read_row_groups(list(range(*chunk.row_groups)), use_threads=False)
     numbers = pa.array(range(chunk.first_row + 1, chunk.first_row + 1 + table.num_rows), pa.int64())
-    return table.append_column(ROW, numbers), []
+    columns = [c.cast(_plain(c.type)) for c in table.columns]
+    return pa.Table.from_arrays([*columns, numbers], names=[*table.column_names, ROW])
 
 
-def _read_json_lines(raw: bytes) -> tuple[pa.Table, list[BadRow]]:
-    rows: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    bad: list[BadRow] = []
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as e:
-            bad.append(BadRow(number, f"not UTF-8 at byte {e.start} of the line"))
-            continue
-        except (json.JSONDecodeError, RecursionError) as e:
-            bad.append(BadRow(number, f"not JSON: {e}"))
-            continue
-        if not isinstance(row, dict):
-            bad.append(BadRow(number, f"expected a JSON object, got {type(row).__name__}"))
-            continue
-        rows.append(row)
-        numbers.append(number)
-    columns = dict.fromkeys(key for row in rows for key in row)
-    table = pa.table({str(c): json_array([row.get(c) for row in rows]) for c in columns if c != ROW})
-    return table.append_column(ROW, pa.array(numbers, pa.int64())), bad
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The one type that stands for all ways Arrow has to hold strings, bytes, lists and repeated values."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    if (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    ):  # fmt: skip
+        return pa.list_(_plain(kind.value_type))
+    return kind
 
 
-def json_array(values: list[Any]) -> pa.Array:
-    """An Arrow array of JSON values; where types clash or surrogates stand alone, each as JSON text."""
+def _drop_unreadable(table: pa.Table, bad: list[BadRow]) -> tuple[pa.Table, list[BadRow]]:
+    """Rows with bytes that are not UTF-8, or with a date that no calendar has, go to `bad`."""
+    wrong: dict[int, str] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        for index, reason in _unreadable(column):
+            wrong.setdefault(index, f"column {name} {reason}")
+    if not wrong:
+        return table, bad
+    numbers = table.column(ROW).to_pylist()
+    bad = bad + [BadRow(numbers[index], reason) for index, reason in sorted(wrong.items())]
+    return table.take(pa.array([i for i in range(table.num_rows) if i not in wrong], pa.int64())), bad
+
+
+def _unreadable(column: pa.ChunkedArray) -> list[tuple[int, str]]:
     try:
-        array = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        return pa.array([_as_text(v) for v in values], pa.string())
-    return array.cast(pa.string()) if pa.types.is_null(array.type) else array
+        if pa.types.is_string(column.type):
+            column.validate(full=True)
+        elif pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+            column.to_pylist()
+    except (ValueError, OverflowError):
+        reasons = ((index, _why_unreadable(value)) for index, value in enumerate(column))
+        return [(index, reason) for index, reason in reasons if reason]
+    return []
 
 
-def _as_text(value: Any) -> str | None:  # noqa: ANN401 - JSON
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "ignore").decode()
-
-
-def _read_csv(raw: bytes, delimiter: str) -> tuple[pa.Table, list[BadRow]]:
-    bad: list[BadRow] = []
-
-    def on_invalid(row: Any) -> str:  # noqa: ANN401 - pyarrow's InvalidRow
-        # pyarrow counts lines that hold rows, the header being the first
-        bad.append(
-            BadRow((row.number or 1) - 1, f"{row.actual_columns} columns, expected {row.expected_columns}")
-        )
-        return "skip"
-
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if not raw.strip():
-        return pa.table({ROW: pa.array([], pa.int64())}), bad
-    header = pcsv.open_csv(
-        io.BytesIO(raw),
-        parse_options=pcsv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=lambda _: "skip"
-        ),
-        convert_options=pcsv.ConvertOptions(check_utf8=False),
-    ).schema.names
-    table = pcsv.read_csv(
-        io.BytesIO(raw),
-        # one thread, so that invalid rows know their numbers
-        read_options=pcsv.ReadOptions(use_threads=False, block_size=min(len(raw) + 1, _CSV_BLOCK_BYTES)),
-        parse_options=pcsv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_invalid
-        ),
-        convert_options=pcsv.ConvertOptions(
-            column_types={name: pa.binary() for name in header}, check_utf8=False, strings_can_be_null=True,
-            null_values=[""], quoted_strings_can_be_null=True,
-        ),
-    )  # fmt: skip
-    skipped = {b.row for b in bad}
-    numbers = [n for n in range(1, table.num_rows + len(skipped) + 1) if n not in skipped]
-    table = table.append_column(ROW, pa.array(numbers, pa.int64()))
-    return _decode_columns(table, bad)
-
-
-def _decode_columns(table: pa.Table, bad: list[BadRow]) -> tuple[pa.Table, list[BadRow]]:
-    """Binary columns as strings; rows whose bytes are not UTF-8 go to `bad`."""
+def _why_unreadable(value: pa.Scalar) -> str:
     try:
-        return _cast_strings(table), bad
-    except pa.ArrowInvalid:
-        pass  # some cell is not UTF-8: find the rows
-    good = []
-    for index, row in enumerate(table.to_pylist()):
-        wrong = [k for k, v in row.items() if isinstance(v, bytes) and not _is_utf8(v)]
-        if wrong:
-            bad.append(BadRow(row[ROW], f"column {wrong[0]} is not UTF-8; save the file as UTF-8"))
-        else:
-            good.append(index)
-    return _cast_strings(table.take(pa.array(good, pa.int64()))), bad
-
-
-def _cast_strings(table: pa.Table) -> pa.Table:
-    return pa.table(
-        {
-            n: c if n == ROW else pc.cast(c, pa.string())
-            for n, c in zip(table.column_names, table.columns, strict=True)
-        }
-    )
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode("utf-8")
+        value.as_py()
     except UnicodeDecodeError:
-        return False
-    return True
+        return "is not UTF-8; save the file as UTF-8"
+    except (ValueError, OverflowError) as e:
+        return f"cannot be read: {e}"
+    return ""

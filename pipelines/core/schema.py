@@ -18,6 +18,15 @@ TIMESTAMP = "timestamp"
 EVENT = "event"
 TEXT = "text"
 IS_HIDDEN = "is_hidden"
+N_INTERACTIONS = "n_interactions"
+"""Of an item, in a bundle: how many users it has interactions with."""
+ROW = "__row"
+"""Column the readers add: the row's number in its file, from 1, header not counted."""
+RESERVED = ("_source", "_row", N_INTERACTIONS)
+"""Names that metadata of items and users cannot have."""
+
+MAX_WEIGHT = 1e6
+"""Of one interaction; beyond it single precision, in which factors are solved, has nothing left for others."""
 
 ID_COLUMN: dict[TableName, str] = {"items": ITEM_ID, "users": USER_ID}
 

@@ -92,7 +92,12 @@ def time_split(
             f"a time split needs a timestamp on every interaction; {int(np.isnan(moment).sum())} of "
             f"{len(moment)} have none. Add them, or set split.kind = 'random'."
         )
-    first, second = np.quantile(moment, [1 - config.validation - config.test, 1 - config.test])
+    # with nothing to hold out the quantile is the last moment itself, and would hold that out
+    never = np.nextafter(moment.max(), np.inf)
+    first, second = (
+        np.quantile(moment, 1 - share) if share else never
+        for share in (config.validation + config.test, config.test)
+    )
     train = moment < first
     if not train.any():
         raise InputError(

@@ -120,34 +120,27 @@ def read_rows(directory: Path, start: int = 0, stop: int | None = None) -> Float
         ArtefactError: a part is missing or unreadable.
 
     """
-    if start == stop or count_rows(directory) == 0:
-        first_part = next(iter(part_paths(directory, ".safetensors")), None)
-        if first_part is not None and (stop in (None, start)):
-            return read_tensors(first_part)["rows"][:0]
-    blocks = []
-    expected = start
-    for path in part_paths(directory, ".safetensors"):
+    paths = part_paths(directory, ".safetensors")
+    stop = count_rows(directory) if stop is None else stop
+    blocks: list[FloatArray] = []
+    reached = start
+    for path in paths:
         first, last = (int(x) for x in path.stem.split("-")[1:])
-        if last <= start or (stop is not None and first >= stop):
+        if reached >= stop or not first <= reached < last:
             continue
-        if first > expected:
-            break
         try:
             with safe_open(path, framework="numpy") as handle:
-                cut = handle.get_slice("rows")
-                blocks.append(
-                    cut[max(start - first, 0) : (last if stop is None else min(stop, last)) - first]
-                )
+                blocks.append(handle.get_slice("rows")[reached - first : min(stop, last) - first])
         except (OSError, SafetensorError) as e:
             raise ArtefactError(f"{path} cannot be read: {e}. Run `kindling build` again.") from e
-        expected = last
-    if not blocks or (stop is not None and expected < stop):
+        reached = last
+    if not paths or reached < stop:
         raise ArtefactError(
-            f"{directory} holds no rows from {expected} on, {stop or 'all'} were asked for. "
+            f"{directory} holds no rows from {reached} on, rows {start} to {stop} were asked for. "
             "Run `kindling build` again."
         )
-    return (
-        np.ascontiguousarray(np.concatenate(blocks)) if len(blocks) > 1 else np.ascontiguousarray(blocks[0])
+    return np.ascontiguousarray(
+        np.concatenate(blocks) if blocks else read_tensors(paths[0])["rows"][:0], dtype=np.float32
     )
 
 

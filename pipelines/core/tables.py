@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.core.errors import InputError
 from pipelines.core.ids import row_numbers
 from pipelines.core.schema import ID_COLUMN, REJECTS, TEXT, USER_ID, USER_IDX, TableName
 
@@ -88,14 +89,24 @@ def common_schema(paths: Sequence[Path]) -> pa.Schema:
 
 
 def _common_field(a: pa.Field, b: pa.Field) -> pa.Field:
+    text = pa.field(a.name, pa.string())
+    kinds = {f.type for f in (a, b) if not pa.types.is_null(f.type)}
+    # Arrow's common type of these cannot hold all their values: uint64 becomes int64, seconds nanoseconds
+    if len(kinds) > 1 and any(pa.types.is_temporal(k) or pa.types.is_uint64(k) for k in kinds):
+        return text
     try:
         return pa.unify_schemas([pa.schema([a]), pa.schema([b])], promote_options="permissive").field(0)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.field(a.name, pa.string())
+    except pa.ArrowException:
+        return text
 
 
 def conform(part: pa.Table, schema: pa.Schema, keep: npt.NDArray[np.bool_]) -> pa.Table:
-    """The kept rows of a part under the common schema; absent columns are null."""
+    """The kept rows of a part under the common schema; absent columns are null.
+
+    Raises:
+        InputError: values that the common type cannot hold.
+
+    """
     part = part.filter(pa.array(keep))
     columns = []
     for field in schema:
@@ -107,7 +118,14 @@ def conform(part: pa.Table, schema: pa.Schema, keep: npt.NDArray[np.bool_]) -> p
             column = pa.chunked_array(
                 [pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())]
             )
-        columns.append(column.cast(field.type))
+        try:
+            # whole numbers beyond 2^53 become the nearest float
+            columns.append(column.cast(field.type, safe=not pa.types.is_floating(field.type)))
+        except pa.ArrowException as e:
+            raise InputError(
+                f"column '{field.name}' is {column.type} in one file and elsewhere such that all files together "
+                f"need {field.type}: {e}. Write it with one type in all files."
+            ) from e
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -23,7 +23,7 @@ from pipelines.core.config import Config
 from pipelines.core.errors import InputError
 from pipelines.core.ids import row_numbers
 from pipelines.core.privacy import scrub_personal_data
-from pipelines.core.readers import ROW, BadRow, Chunk, json_array
+from pipelines.core.readers import Chunk
 from pipelines.core.schema import (
     EVENT,
     ID_COLUMN,
@@ -31,13 +31,17 @@ from pipelines.core.schema import (
     IS_HIDDEN,
     ITEM_ID,
     ITEM_IDX,
+    MAX_WEIGHT,
     REQUIRED,
+    RESERVED,
+    ROW,
     TEXT,
     TIMESTAMP,
     USER_ID,
     WEIGHT,
 )  # fmt: skip
 from pipelines.core.text import clean_text, compose_text, truncate_text
+from pipelines.core.text_files import BadRow
 
 
 @dataclass
@@ -63,12 +67,14 @@ def rename_columns(table: pa.Table, columns: dict[str, str], chunk: Chunk) -> pa
         InputError: a required column is absent; names the file, what it has and what to write in the config.
 
     """
-    theirs = {v: k for k, v in columns.items()}
+    required = REQUIRED[chunk.table]
+    # one column of theirs may be several of ours in different tables: what this table needs wins
+    theirs = {v: k for k, v in sorted(columns.items(), key=lambda pair: pair[0] in required)}
     names = [theirs.get(n, n) for n in table.column_names]
     # a renamed column wins over one that bears our name already
     keep = [i for i, n in enumerate(names) if names.count(n) == 1 or table.column_names[i] != n]
     table = table.select(keep).rename_columns([names[i] for i in keep])
-    missing = [c for c in REQUIRED[chunk.table] if c not in table.column_names]
+    missing = [c for c in required if c not in table.column_names]
     if missing and table.num_rows:
         have = ", ".join(n for n in table.column_names if n != ROW)
         raise InputError(
@@ -88,6 +94,11 @@ def check_entities(chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Con
     rejects = Rejects(chunk, table)
     counts: Counter[str] = Counter(read=table.num_rows + len(bad))
     id_column = ID_COLUMN[chunk.table]
+    for name in set(RESERVED).intersection(table.column_names):
+        raise InputError(
+            f"{chunk.path}: column '{name}' has a name Kindling uses itself. Rename it, or set "
+            f'data.columns = {{my_{name.strip("_")} = "{name}"}}.'
+        )
     if not table.num_rows:
         return Checked(pa.table({}), rejects.to_table(table, bad, []), counts + Counter(rejected=len(bad)))
     ids = id_values(table, id_column, rejects)
@@ -104,7 +115,10 @@ def check_entities(chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Con
         if name in columns or name == ROW or (is_user and name in text_columns):
             continue
         column = table.column(name)
-        columns[name] = json_array([clean_text(v) for v in column.to_pylist()]) if name in text_columns and pa.types.is_string(column.type) else column  # fmt: skip  # noqa: E501
+        if name in text_columns and pa.types.is_string(column.type):
+            cleaned = [None if v is None else clean_text(v) for v in column.to_pylist()]
+            column = pa.array(cleaned, pa.string())
+        columns[name] = column
     columns["_source"] = pa.array([chunk.path] * table.num_rows, pa.string())
     columns["_row"] = table.column(ROW)
     clean = pa.table(columns).filter(pa.array(rejects.keep_mask()))
@@ -154,7 +168,7 @@ def check_interactions(
         {
             USER_ID: pa.array(users, pa.string()),
             ITEM_IDX: pa.array(item_idx),
-            WEIGHT: pa.array(weights.astype(np.float32)),
+            WEIGHT: pa.array(np.where(keep, weights, 0.0).astype(np.float32)),
             TIMESTAMP: pa.array(timestamps, pa.float64(), from_pandas=True),
             EVENT: pa.array(events, pa.string()),
         },
@@ -203,8 +217,10 @@ def _weights(table: pa.Table, config: Config, rejects: Rejects) -> npt.NDArray[n
     absent = np.asarray(column.is_null().to_numpy())
     rejects.add(np.flatnonzero(~absent & ~np.isfinite(weights)), "weight is not finite")
     rejects.add(np.flatnonzero(weights < 0), "weight is negative; say 'dislike' with an event instead")
+    rejects.add(np.flatnonzero(weights > MAX_WEIGHT), f"weight is above {MAX_WEIGHT:.0f}; divide all weights")
     if config.data.like_threshold is None:
-        rejects.add(np.flatnonzero(weights == 0), "weight is 0, which says nothing; leave the row out")
+        nothing = (weights >= 0) & (weights < np.finfo(np.float32).tiny)
+        rejects.add(np.flatnonzero(nothing), "weight is 0, which says nothing; leave the row out")
     else:
         rejects.add(np.flatnonzero(absent), "weight is missing, and data.like_threshold needs one")
     return np.where(absent, 1.0, weights)

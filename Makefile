@@ -1,0 +1,34 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+SOURCES := pipelines serving jobs tests benchmarks
+
+.PHONY: help setup demo test check unit clean
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: .venv/.ready ## make .venv with everything in it; nothing to do when it is there
+
+# .ready is written last: a set-up that was broken off starts again
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup ## generate a catalogue, build, print and serve a few answers
+	$(BIN)/python -m jobs.demo demo
+
+check: setup ## style, types, direction of imports
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup ## the quick tests, no Ray
+	$(BIN)/pytest tests/unit tests/serving
+
+test: check ## everything
+	$(BIN)/pytest
+
+clean: ## remove what make made
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

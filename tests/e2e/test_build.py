@@ -1,0 +1,247 @@
+"""`kindling build` as its users run it: what it writes, what it reuses, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.core.bundle import BundlePaths, check_bundle, current_version
+from pipelines.core.layout import Layout
+from pipelines.core.storage import read_json, read_tensors
+from tests.conftest import kindling, kill_group, start_kindling
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+STAGES = ["ingest", "split", "embed", "factorize", "evaluate", "publish"]
+
+
+def reused(out: Path) -> dict[str, bool]:
+    return {name: entry["reused"] for name, entry in ((o["stage"], o) for o in read_json(Layout(out).run_record))}
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "out"))
+
+
+@pytest.fixture
+def own_data(small_data: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_data, tmp_path / "data"))
+
+
+def test_metrics_json_has_the_documented_shape(built: Path) -> None:
+    metrics = read_json(Layout(built).metrics)
+    assert set(metrics["models"]) == {"kindling", "popularity", "content", "als"}
+    for slices in metrics["models"].values():
+        assert set(slices) == {"cold", "warm", "all"}
+        for figures in slices.values():
+            assert {"recall@20", "ndcg@20", "coverage@20"} <= figures.keys()
+            assert all(0 <= v <= 1 for v in figures.values())
+    assert set(metrics["seconds"]) == set(STAGES[:-1])
+    assert metrics["counts"]["items"] == 240
+    assert metrics["counts"]["interactions"] == 3000
+    pointer = read_json(Layout(built).current)
+    assert read_json(built / pointer["metrics"]) == metrics
+
+
+def test_text_helps_cold_items(built: Path) -> None:
+    models = read_json(Layout(built).metrics)["models"]
+    assert models["kindling"]["cold"]["recall@10"] > 1.5 * models["popularity"]["cold"]["recall@10"]
+    assert models["kindling"]["cold"]["recall@10"] > 1.5 * models["als"]["cold"]["recall@10"]
+
+
+def test_bundle_is_whole_and_serves(built: Path) -> None:
+    version = current_version(Layout(built))
+    manifest = check_bundle(Layout(built).bundle(version))
+    assert {"config.toml", "metrics.json", "items.parquet", "users.parquet", "item_arrays.safetensors"} <= set(
+        manifest["files"]
+    )
+    answer = kindling("recommend", "--out", built, "--text", "I like hiking", "-n", "3", "--explain")
+    assert answer.status == 0, answer.err
+    assert "your words" in answer.out
+
+
+def test_every_published_factor_and_text_is_finite(built: Path) -> None:
+    paths = BundlePaths(Layout(built).bundle(current_version(Layout(built))))
+    for file in (paths.item_arrays, paths.user_arrays, paths.text_maps):
+        for name, array in read_tensors(file).items():
+            assert np.isfinite(array).all(), (file.name, name)
+
+
+def test_second_build_does_nothing(copy: Path, small_data: Path, small_config: Path) -> None:
+    before = read_json(Layout(copy).current)
+    again = kindling("build", "--data", small_data, "--out", copy, "--config", small_config)
+    assert again.status == 0, again.err
+    assert again.out.count("unchanged") == len(STAGES)
+    assert read_json(Layout(copy).current) == before
+
+
+def test_a_changed_setting_reruns_only_what_it_concerns(
+    copy: Path, small_data: Path, small_config: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.toml"
+    changed.write_text(small_config.read_text() + "[blend]\ngamma = 0.9\n")
+    before = current_version(Layout(copy))
+    again = kindling("build", "--data", small_data, "--out", copy, "--config", changed)
+    assert again.status == 0, again.err
+    assert reused(copy) == {s: s not in ("evaluate", "publish") for s in STAGES}
+    assert current_version(Layout(copy)) != before
+    assert Layout(copy).bundle(before).is_dir(), "the old version stays for rollback"
+
+
+def test_only_changed_texts_are_encoded(copy: Path, own_data: Path, small_config: Path) -> None:
+    items_df = pd.read_parquet(own_data / "items.parquet")
+    items_df.loc[[3, 5], "title"] = ["A brand new kettle for one", "全新的单人手冲壶"]
+    items_df.to_parquet(own_data / "items.parquet")
+    again = kindling("build", "--data", own_data, "--out", copy, "--config", small_config)
+    assert again.status == 0, again.err
+    report = read_json(Layout(copy).embed_report)
+    assert report["to_encode"] == 2
+    assert report["from_cache"] == report["texts"] - 2
+
+
+def test_touched_but_equal_input_is_read_again_and_nothing_more(copy: Path, own_data: Path, small_config: Path) -> None:
+    for name in ("items", "users", "interactions"):
+        (own_data / f"{name}.parquet").touch()
+    again = kindling("build", "--data", own_data, "--out", copy, "--config", small_config)
+    assert again.status == 0, again.err
+    assert reused(copy)["split"]
+    assert reused(copy)["embed"]
+
+
+def test_stage_window(tmp_path: Path, small_data: Path, small_config: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--data", small_data, "--out", out, "--config", small_config)
+    early = kindling("build", *options, "--from-stage", "factorize")
+    assert early.status == 5
+    assert "is not done" in early.err
+    assert kindling("build", *options, "--until-stage", "split").status == 0
+    assert not Layout(out).current.exists()
+    assert kindling("build", *options, "--from-stage", "split", "--until-stage", "split").status == 0
+    assert reused(out) == {"ingest": True, "split": False}
+    wrong = kindling("build", *options, "--from-stage", "bake")
+    assert wrong.status == 2
+    assert "ingest, split, embed" in wrong.err
+
+
+def test_two_builds_at_once_the_second_says_so(tmp_path: Path, small_data: Path, small_config: Path) -> None:
+    out = tmp_path / "out"
+    first = start_kindling("build", "--data", small_data, "--out", out, "--config", small_config)
+    try:
+        while not (out / "stages" / "ingest").exists():
+            assert first.poll() is None
+        second = kindling("build", "--data", small_data, "--out", out, "--config", small_config)
+        assert second.status == 4
+        assert "another build is running" in second.err
+        assert first.wait(timeout=300) == 0
+    finally:
+        if first.poll() is None:
+            kill_group(first)
+
+
+def test_data_in_all_formats_gives_the_same_tables(tmp_path: Path, built: Path, small_data: Path, small_config: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    items_df, users_df, interactions_df = (
+        pd.read_parquet(small_data / f"{n}.parquet") for n in ("items", "users", "interactions")
+    )
+    items_df.to_json(data / "items.jsonl", orient="records", lines=True, force_ascii=False)
+    users_df.to_csv(data / "users.csv", index=False)
+    (data / "interactions").mkdir()
+    for part, start in enumerate(range(0, 3000, 1000)):
+        interactions_df[start : start + 1000].to_csv(data / "interactions" / f"{part}.csv.gz", index=False)
+    out = tmp_path / "out"
+    options = ("--data", data, "--out", out, "--config", small_config, "--until-stage", "split")
+    finished = kindling("build", *options)
+    assert finished.status == 0, finished.err
+    for part in ("test.parquet", "train_by_user.parquet"):
+        ours = pq.read_table(out / "stages" / "split" / part)
+        assert ours.equals(pq.read_table(built / "stages" / "split" / part)), part
+
+
+def test_text_only_catalogue(tmp_path: Path, small_data: Path, small_config: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(small_data / "items.parquet", data)
+    out = tmp_path / "out"
+    refused = kindling("build", "--data", data, "--out", out, "--config", small_config)
+    assert refused.status == 3
+    assert "data.text_only = true" in refused.err
+    config = tmp_path / "text.toml"
+    config.write_text(small_config.read_text() + "[data]\ntext_only = true\n")
+    finished = kindling("build", "--data", data, "--out", out, "--config", config)
+    assert finished.status == 0, finished.err
+    assert read_json(Layout(out).metrics)["models"]["kindling"]["cold"]["recall@20"] is None
+    answer = kindling("recommend", "--out", out, "--query", "a tent", "-n", "3")
+    assert answer.status == 0, answer.err
+
+
+BAD: dict[str, tuple[str, str, str]] = {
+    "empty items": ("items.jsonl", "", "no usable rows"),
+    "missing column": ("items.jsonl", '{"title": "a"}\n', "column 'item_id' is missing"),
+    "no text at all": ("items.jsonl", '{"item_id": "1"}\n{"item_id": "2"}\n', "has any text"),
+    "unreadable file": ("items.parquet", "this is no parquet", "cannot be read"),
+    "not JSON": ("items.jsonl", '{"item_id": \n', "not JSON"),
+    "NaN weights": ("interactions.csv", "user_id,item_id,weight\nu1,i1,NaN\nu2,i2,nan\n", "NaN"),
+    "wrong types": ("interactions.csv", "user_id,item_id,weight\nu1,i1,many\nu2,i2,few\n", "expected a number"),
+    "unknown items": ("interactions.csv", "user_id,item_id\nu1,x1\nu2,x2\n", "not in the items table"),
+    "one user": ("interactions.csv", "user_id,item_id\nu1,i1\nu1,i2\n", "at least 2"),
+    "empty interactions": ("interactions.csv", "", "no usable rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_message(case: str, tmp_path: Path) -> None:
+    name, content, expected = BAD[case]
+    data = tmp_path / "data"
+    data.mkdir()
+    if not name.startswith("items"):
+        (data / "items.jsonl").write_text('{"item_id": "i1", "title": "a pot"}\n{"item_id": "i2", "title": "a pan"}\n')
+    if not name.startswith("interactions"):
+        (data / "interactions.csv").write_text("user_id,item_id\nu1,1\nu2,2\n")
+    (data / name).write_text(content)
+    finished = kindling("build", "--data", data, "--out", tmp_path / "out")
+    assert finished.status == 3, (finished.status, finished.err)
+    assert expected in finished.err
+    assert "Traceback" not in finished.err
+    assert not Layout(tmp_path / "out").current.exists()
+
+
+def test_rejects_are_kept_with_source_row_and_reason(tmp_path: Path, own_data: Path, small_config: Path) -> None:
+    interactions_df = pd.read_parquet(own_data / "interactions.parquet")
+    bad_df = pd.DataFrame(
+        {"user_id": ["u", None], "item_id": ["nowhere", interactions_df["item_id"][0]], "weight": [1.0, 1.0]}
+    )
+    pd.concat([interactions_df, bad_df]).to_parquet(own_data / "interactions.parquet")
+    items_df = pd.read_parquet(own_data / "items.parquet")
+    twin_df = items_df[:2].assign(title=["changed", items_df["title"][1]])
+    huge_df = items_df[2:3].assign(item_id="huge", description="wort " * 200_000)
+    pd.concat([items_df, twin_df, huge_df]).to_parquet(own_data / "items.parquet")
+    out = tmp_path / "out"
+    options = ("--data", own_data, "--out", out, "--config", small_config, "--until-stage", "ingest")
+    finished = kindling("build", *options)
+    assert finished.status == 0, finished.err
+    rejects = pd.concat(pd.read_parquet(p) for p in Layout(out).rejects.rglob("*.parquet"))
+    assert sorted(rejects["row"]) == [241, 3001, 3002]
+    assert rejects["source"].str.endswith((".parquet",)).all()
+    report = json.loads(Layout(out).ingest_report.read_text())
+    assert report["items"]["identical_duplicates_merged"] == 1
+    assert report["items"]["texts_cut"] == 1
+    assert report["items"]["kept"] == 241
+    assert report["interactions"]["kept"] == 3000
+
+
+def test_too_many_rejects_stop_the_build(tmp_path: Path, own_data: Path, small_config: Path) -> None:
+    interactions_df = pd.read_parquet(own_data / "interactions.parquet")
+    interactions_df.loc[:500, "weight"] = -1.0
+    interactions_df.to_parquet(own_data / "interactions.parquet")
+    finished = kindling("build", "--data", own_data, "--out", tmp_path / "out", "--config", small_config)
+    assert finished.status == 3
+    assert "501 of 3000 rows were rejected" in finished.err
+    assert "weight is negative" in finished.err

@@ -1,0 +1,50 @@
+"""cluster.yaml, as it stands and with each commented provider switched on, passes Ray's own check."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+TEXT = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
+
+
+def validated(config: dict[str, Any]) -> dict[str, Any]:
+    from ray.autoscaler._private.util import prepare_config, validate_config  # noqa: PLC0415 - starts slowly
+
+    prepared: dict[str, Any] = prepare_config(config)
+    validate_config(prepared)
+    return prepared
+
+
+def variant(name: str) -> dict[str, Any]:
+    """The file's sections with those of one commented block in their place."""
+    block = re.split(r"^# --- (.+?) -+$", TEXT, flags=re.MULTILINE)
+    commented = block[block.index(name) + 1]
+    switched_on = yaml.safe_load("\n".join(line.removeprefix("#").removeprefix(" ") for line in commented.splitlines()))
+    base = yaml.safe_load(TEXT)
+    base.pop("min_workers")  # belongs to the local provider; elsewhere each node type has its own
+    return {**base, **switched_on}
+
+
+def test_as_it_stands() -> None:
+    prepared = validated(yaml.safe_load(TEXT))
+    assert prepared["provider"]["type"] == "local"
+    assert prepared["max_workers"] == 2
+
+
+@pytest.mark.parametrize("name", ["AWS", "Google Cloud"])
+def test_cloud_variants(name: str) -> None:
+    prepared = validated(variant(name))
+    assert prepared["head_node_type"] == "head"
+    assert {"head", "cpu"} <= prepared["available_node_types"].keys()
+
+
+@pytest.mark.parametrize("broken", [{"max_wrokers": 3}, {"provider": {}}, {"setup_commands": "make setup"}])
+def test_the_check_can_fail(broken: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match="."):
+        validated({**yaml.safe_load(TEXT), **broken})

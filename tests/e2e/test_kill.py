@@ -1,0 +1,102 @@
+"""A build killed at any moment is finished by the next one, with the same result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.core.bundle import BundlePaths, check_bundle, current_version
+from pipelines.core.layout import Layout
+from pipelines.core.storage import read_json, read_tensors
+from tests.conftest import kill_group, kindling, start_kindling
+from tests.processes import descendants
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def assert_same_result(out: Path, reference: Path) -> None:
+    """Same figures and same published numbers; nothing half-written is left to be found."""
+    ours, theirs = read_json(Layout(out).metrics), read_json(Layout(reference).metrics)
+    assert ours["counts"]["items"] == theirs["counts"]["items"]
+    assert ours["counts"]["interactions"] == theirs["counts"]["interactions"]
+    for model, slices in theirs["models"].items():
+        for name, figures in slices.items():
+            assert ours["models"][model][name] == pytest.approx(figures, abs=2e-3), (model, name)
+    paths, expected = (BundlePaths(Layout(o).bundle(current_version(Layout(o)))) for o in (out, reference))
+    for a, b in ((paths.item_arrays, expected.item_arrays), (paths.user_arrays, expected.user_arrays)):
+        arrays, wanted = read_tensors(a), read_tensors(b)
+        for key, value in wanted.items():
+            np.testing.assert_allclose(arrays[key], value, atol=2e-4, err_msg=f"{a.name} {key}")
+    check_bundle(paths.root)
+    assert not list(Layout(out).bundles.glob(".*")), "an unfinished bundle is lying about"
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, "the build ended before it could be killed"
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
+
+
+MOMENTS = {
+    "while reading": ("stages/ingest", 0.3),
+    "while splitting": ("stages/split", 0.02),
+    "while encoding": ("cache/embeddings", 0.5),
+    "in the first passes": ("stages/factorize", 0.5),
+    "in the last passes": ("stages/factorize/train/text_maps.safetensors", 0.3),
+    "while ranking": ("stages/evaluate", 0.5),
+    "while publishing": ("bundles", 0.0),
+    "between pointer and marker": ("CURRENT", 0.0),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_build_is_finished_by_the_next(
+    moment: str, tmp_path: Path, built: Path, small_data: Path, small_config: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("build", "--data", small_data, "--out", out, "--config", small_config)
+    where, after = MOMENTS[moment]
+    victim = start_kindling(*options)
+    try:
+        wait_for(out / where, victim)
+        time.sleep(after)
+    finally:
+        kill_group(victim)
+    if Layout(out).current.exists():  # whatever is pointed to is whole
+        check_bundle(Layout(out).bundle(current_version(Layout(out))))
+    finished = kindling(*options)
+    assert finished.status == 0, finished.err
+    assert_same_result(out, built)
+    assert len(list(Layout(out).bundles.iterdir())) == 1, "published twice"
+
+
+@pytest.mark.parametrize("victim_name", ["EncodeTexts", "_solve", "_measure"])
+def test_a_killed_worker_is_replaced_within_the_run(
+    victim_name: str, tmp_path: Path, built: Path, small_data: Path, small_config: Path
+) -> None:
+    out = tmp_path / "out"
+    build = start_kindling("build", "--data", small_data, "--out", out, "--config", small_config)
+    killed = 0
+    try:
+        deadline = time.monotonic() + 200
+        while build.poll() is None and not killed and time.monotonic() < deadline:
+            for pid, arguments in descendants(build.pid):
+                if arguments.startswith("ray::") and victim_name in arguments:
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+                    break
+            time.sleep(0.005)
+        assert killed, f"no {victim_name} worker was seen"
+        assert build.wait(timeout=300) == 0
+    finally:
+        if build.poll() is None:
+            kill_group(build)
+    assert_same_result(out, built)

@@ -1,0 +1,142 @@
+"""`kindling serve` over real HTTP: answers, a new version while it runs, a killed replica, a clean stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipelines.core.bundle import current_version
+from pipelines.core.layout import Layout
+from tests.conftest import command, kindling
+from tests.processes import descendants
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the service ended"
+        try:
+            if client.get("/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.3)
+    pytest.fail("the service was not ready in time")
+
+
+@pytest.fixture
+def out(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "out"))
+
+
+@pytest.fixture
+def service(out: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes], Path]]:
+    port = free_port()
+    config = tmp_path / "serve.toml"
+    config.write_text(f"[serve]\nport = {port}\nreload_seconds = 0.3\n", encoding="utf-8")
+    log = tmp_path / "serve.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command("serve", "--out", out, "--config", config), stdout=sink, stderr=sink)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+    try:
+        wait_ready(client, process)
+        yield client, process, log
+    finally:
+        client.close()
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_answers_swaps_and_survives(
+    service: tuple[httpx.Client, subprocess.Popen[bytes], Path],
+    out: Path, small_data: Path, small_config: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    client, process, log = service
+    first_version = current_version(Layout(out))
+
+    answer = client.post("/v1/recommend", json={"user_text": "I love hiking and camping", "n": 4}).json()
+    assert set(answer) == {"request_id", "model_version", "items"}
+    assert answer["model_version"] == first_version
+    assert [set(i) for i in answer["items"]] == [{"item_id", "score", "rank", "source"}] * 4
+    assert [i["rank"] for i in answer["items"]] == [1, 2, 3, 4]
+    assert {i["source"] for i in answer["items"]} == {"text"}
+    chinese = client.post("/v1/recommend", json={"user_text": "周末喜欢在家做手冲咖啡", "n": 4}).json()
+    assert [i["item_id"] for i in chinese["items"]] != [i["item_id"] for i in answer["items"]]
+
+    clicked = answer["items"][0]["item_id"]
+    body = {"user_text": "I love hiking and camping", "events": [{"item_id": clicked, "event": "click"}], "n": 4}
+    after = client.post("/v1/recommend", json=body).json()
+    assert clicked not in [i["item_id"] for i in after["items"]]
+    assert "fold_in" in {i["source"] for i in after["items"]}
+    assert {i["source"] for i in client.post("/v1/recommend", json={}).json()["items"]} == {"fallback"}
+    assert client.post("/v1/recommend", json={"n": -1}).status_code == 422
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert "/v1/recommend" in client.get("/openapi.json").json()["paths"]
+    assert client.get("/docs").status_code == 200
+
+    # a new version is published while requests go on: none fails, each is of one version
+    changed = tmp_path / "changed.toml"
+    changed.write_text(small_config.read_text() + "[blend]\ngamma = 0.9\n")
+    build = subprocess.Popen(
+        command("build", "--data", small_data, "--out", out, "--config", changed),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    versions = []
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not versions or versions[-1] == first_version):
+        response = client.post("/v1/recommend", json={"query": "a tent", "n": 3})
+        assert response.status_code == 200, response.text
+        versions.append(response.json()["model_version"])
+        time.sleep(0.02)
+    assert build.wait(timeout=120) == 0
+    assert versions[-1] == current_version(Layout(out)) != first_version
+    assert len(set(versions)) == 2
+
+    # a replica killed outright comes back by itself
+    replicas = [pid for pid, name in descendants(process.pid) if name.startswith("ray::ServeReplica")]
+    assert replicas
+    for pid in replicas:
+        os.kill(pid, signal.SIGKILL)
+    wait_ready(client, process)
+    assert client.post("/v1/recommend", json={"query": "a tent", "n": 3}).json()["model_version"] == versions[-1]
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in log.read_text()
+    with pytest.raises(httpx.TransportError):
+        client.get("/health/live")
+
+
+def test_serving_nothing_is_a_clear_message(tmp_path: Path) -> None:
+    finished = kindling("serve", "--out", tmp_path)
+    assert finished.status == 5
+    assert "Run `kindling build` first" in finished.err
+
+
+def test_a_taken_port_is_a_clear_message(out: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = tmp_path / "serve.toml"
+        config.write_text(f"[serve]\nport = {taken.getsockname()[1]}\n")
+        finished = kindling("serve", "--out", out, "--config", config, timeout=120)
+    assert finished.status not in (0, 1)
+    assert "serve.port" in finished.err
+    assert "Traceback" not in finished.err
