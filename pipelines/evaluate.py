@@ -43,7 +43,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     n_users = pq.read_metadata(layout.ids("users")).num_rows
     blocks = [
         (start, min(start + config.evaluate.users_per_task, n_users))
-        for start in range(0, n_users, config.evaluate.users_per_task)
+        for start in range(0, max(n_users, 1), config.evaluate.users_per_task)  # no users are one empty block
     ]
     tasks = {
         (name, which, block): _measure.remote(config, layout, name, which, block, candidates, vectors[name])

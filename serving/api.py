@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Request, Response
@@ -13,9 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.exceptions import HTTPException
 
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import InputError
+from pipelines.core.schema import MAX_WEIGHT
 from serving import requests
 from serving.recommender import Recommender
 
@@ -37,7 +40,7 @@ class EventBody(Strict):
 
     item_id: Id
     event: str | None = Field(None, max_length=64, description="kind of event, as in data.event_weights")
-    weight: float = Field(1.0, gt=0, le=1e6)
+    weight: float = Field(1.0, gt=0, le=MAX_WEIGHT)
 
 
 class Bounds(Strict):
@@ -108,7 +111,9 @@ def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -
         limits: sizes a request may have.
 
     """
-    app: FastAPI = FastAPIOffline(title="Kindling", version="1", summary="Recommendations when there is little to go on.")
+    app: FastAPI = FastAPIOffline(
+        title="Kindling", version="1", summary="Recommendations when there is little to go on."
+    )
     _add_errors(app)
     problems: dict[int | str, dict[str, object]] = {
         code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (422, 503)
@@ -176,6 +181,7 @@ def _add_errors(app: FastAPI) -> None:
     """One shape for every error, and a request id on every answer."""
 
     def problem(request: Request, status: int, title: str, detail: str) -> Response:
+        detail = detail.encode("utf-8", "replace").decode()  # it may quote lone surrogates
         content = Problem(title=title, status=status, detail=detail, request_id=request.state.request_id)
         headers = {"Retry-After": "1"} if status == 503 else None
         return JSONResponse(content.model_dump(), status, headers, media_type="application/problem+json")
@@ -201,6 +207,14 @@ def _add_errors(app: FastAPI) -> None:
             f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in error.errors()[:10]
         )
         return problem(request, 422, "The request is not well-formed", details)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        response = problem(
+            request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail)
+        )
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(NotReadyError)
     async def not_ready(request: Request, _error: NotReadyError) -> Response:

@@ -60,6 +60,7 @@ def _check_port(settings: ServeConfig) -> None:
 
     Raises:
         ConfigError: something else listens there.
+
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

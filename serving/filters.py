@@ -1,7 +1,8 @@
 """Conditions on item metadata, as a mask over items.
 
 A condition is a value (equal to it), a list (equal to any), or {"min": a, "max": b} (a <= value <= b). On a
-column that holds lists, such as categories, equality means that the list contains it.
+column that holds lists, such as categories, equality means that the list contains it. Dates and timestamps
+compare as seconds since 1970, UTC.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.core.columns import arrow_seconds
 from pipelines.core.errors import InputError
 
 Scalar = str | int | float | bool
@@ -38,19 +40,38 @@ def filter_mask(items: pa.Table, conditions: Filter) -> npt.NDArray[np.bool_]:
 def _meets(column: pa.ChunkedArray, name: str, condition: Condition) -> npt.NDArray[np.bool_]:
     try:
         if isinstance(condition, dict):
-            return _within(column, name, condition)
-        wanted: list[Any] = condition if isinstance(condition, list) else [condition]
+            return _within(_as_numbers(column), name, condition)
+        wanted = condition if isinstance(condition, list) else [condition]
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             rows = column.combine_chunks()
-            hits = pc.is_in(rows.flatten(), value_set=pa.array(wanted, column.type.value_type))
             found = np.zeros(len(rows), dtype=bool)
-            found[np.asarray(pc.list_parent_indices(rows).to_numpy())[np.asarray(hits.to_numpy(zero_copy_only=False))]] = True  # fmt: skip  # noqa: E501
+            hits = _is_any(pa.chunked_array([rows.flatten()]), wanted)
+            found[pc.list_parent_indices(rows).to_numpy()[hits]] = True
             return found
-        return _bools(pc.is_in(column, value_set=pa.array(wanted, column.type)))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
+        return _is_any(column, wanted)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as e:
         raise InputError(
             f"filter: {condition!r} cannot be compared with column '{name}' of {column.type}."
         ) from e
+
+
+def _is_any(column: pa.ChunkedArray, wanted: list[Any]) -> npt.NDArray[np.bool_]:
+    if any(isinstance(v, bool) for v in wanted) and not pa.types.is_boolean(column.type):
+        raise pa.ArrowTypeError("true or false is no number")  # Arrow would take it for 1 or 0
+    if pa.types.is_decimal(column.type) or pa.types.is_temporal(column.type):
+        column = _as_numbers(column)
+    if pa.types.is_integer(column.type):  # 1.0 is 1, and 1.5 is no whole number
+        wanted = [v for v in wanted if not isinstance(v, float) or v.is_integer()]
+        wanted = [int(v) if isinstance(v, float) else v for v in wanted]
+    return _bools(pc.is_in(column, value_set=pa.array(wanted, column.type)))
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return arrow_seconds(column)
+    if pa.types.is_integer(column.type) or pa.types.is_decimal(column.type):
+        return column.cast(pa.float64(), safe=False)
+    return column
 
 
 def _within(column: pa.ChunkedArray, name: str, bounds: dict[str, float]) -> npt.NDArray[np.bool_]:

@@ -6,8 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
-from pipelines.core.bundle import current_version
-from pipelines.core.errors import KindlingError
+from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.layout import Layout
 from serving.recommender import Recommender
 from serving.requests import Request
@@ -19,7 +18,7 @@ class CurrentRecommender:
     """Loads the published version, and every later one as it is published.
 
     A new version is loaded, checked and asked once before it takes the old one's place; one that cannot be
-    loaded is refused and the old one goes on answering.
+    loaded is refused, once, until it is published again; the old one goes on answering.
     """
 
     def __init__(self, out: Path, reload_seconds: float) -> None:
@@ -32,6 +31,7 @@ class CurrentRecommender:
         self._layout = Layout(out)
         self._model = self._load(current_version(self._layout))
         self._refused = ""
+        self._complaint = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._watch, args=(reload_seconds,), name="kindling-reload", daemon=True
@@ -61,12 +61,21 @@ class CurrentRecommender:
 
     def refresh(self) -> None:
         """Look once for another version and swap to it if it is sound."""
-        version = ""
+        publication = ""
         try:
             version = current_version(self._layout)
-            if version not in (self._model.version, self._refused):
+            publication = self._publication(version)
+            if version != self._model.version and publication != self._refused:
                 self._model = self._load(version, self._model)
-        except (KindlingError, OSError, ValueError, KeyError) as e:
-            if version != self._refused:
-                log.error("version %s is refused, %s goes on answering: %s", version, self._model.version, e)
-            self._refused = version
+            self._complaint = ""
+        # whatever is wrong with what was published, this thread must live to load what comes after
+        except Exception as e:
+            self._refused = publication or self._refused
+            if str(e) != self._complaint:
+                log.error("what is published is refused, %s goes on answering: %s", self._model.version, e)
+            self._complaint = str(e)
+
+    def _publication(self, version: str) -> str:
+        """Names one act of publishing: the same version put right and published again has another name."""
+        paths = (self._layout.current, BundlePaths(self._layout.bundle(version)).manifest)
+        return " ".join([version, *(str(path.stat().st_mtime_ns) for path in paths)])

@@ -20,7 +20,7 @@ from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
 from pipelines.core.layout import Layout
-from pipelines.core.schema import IS_HIDDEN, ITEM_ID, TEXT, USER_ID
+from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS, TEXT, USER_ID
 from pipelines.core.storage import read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.filters import filter_mask
@@ -32,15 +32,20 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Known:
-    """What a request amounts to: words and events with their vectors, and what must not be shown."""
+    """What a request amounts to: words and events with their vectors, and what must not be shown.
+
+    `touched` are all items of the user, `event_items` those whose weights do not cancel. New events take part
+    when they change what the history alone says.
+    """
 
     word_names: list[str]
     words: FloatArray
     word_weights: FloatArray
     event_items: npt.NDArray[np.int64]
     event_weights: FloatArray
+    touched: npt.NDArray[np.int64]
     stored_row: int | None
-    has_new_events: bool
+    new_take_part: bool
 
 
 class Recommender:
@@ -64,11 +69,12 @@ class Recommender:
             u: row for row, u in enumerate(pq.read_table(paths.users).column(USER_ID).to_pylist())
         }
         arrays, self._users = read_tensors(paths.item_arrays), read_tensors(paths.user_arrays)
+        del self._users["factors"]  # a user's factor is solved again for each request
         self._item_factors: FloatArray = arrays["factors"]
         self._item_profiles: FloatArray = arrays["profiles"]
         self._vectors = blend(self._item_factors, self._item_profiles, self.config.blend.gamma)
         self._maps = read_tensors(paths.text_maps)
-        self._popularity = self.items.column("n_interactions").to_numpy().astype(np.float32)
+        self._popularity = self.items.column(N_INTERACTIONS).to_numpy().astype(np.float32)
         self._shown = ~np.asarray(self.items.column(IS_HIDDEN).to_numpy(zero_copy_only=False), dtype=bool)
         self.encoder = encoder or self._load_encoder(paths)
 
@@ -144,11 +150,11 @@ class Recommender:
             words = np.concatenate([self._users["own_texts"][row][None], words])
         items, amounts = self._history(row)
         new_items, new_amounts = self._new_events(request.events)
-        return _Known(
-            names, words, np.array(weights, dtype=np.float32),
-            *_merge_events(np.concatenate([items, new_items]), np.concatenate([amounts, new_amounts])),
-            row, bool(len(new_items)),
-        )  # fmt: skip
+        touched = np.concatenate([items, new_items])
+        merged = _merge_events(touched, np.concatenate([amounts, new_amounts]))
+        old = _merge_events(items, amounts)
+        new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
+        return _Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
         """Centred embeddings: a user's words less the users' mean, a query less the items'."""
@@ -177,15 +183,17 @@ class Recommender:
                     f"events: {event.event!r} is no event of this build; it knows "
                     f"{', '.join(self.config.data.event_weights)}."
                 )
-            if not (np.isfinite(event.weight) and event.weight > 0):
-                raise InputError(f"events: weight {event.weight} is not a finite number above 0.")
+            if not 0 < event.weight <= MAX_WEIGHT:
+                raise InputError(
+                    f"events: weight {event.weight} is not above 0 and at most {MAX_WEIGHT:.0f}."
+                )
             rows.append(self._item_rows[event.item_id])
             weights.append(factor * event.weight)
         return np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float32)
 
     def _allowed(self, request: Request, known: _Known) -> BoolArray:
         allowed = self._shown & filter_mask(self.items, request.filter)
-        allowed[known.event_items] = False
+        allowed[known.touched] = False
         allowed[[self._item_rows[i] for i in request.exclude_ids if i in self._item_rows]] = False
         return allowed
 
@@ -219,7 +227,7 @@ class Recommender:
     def _source(self, row: int, known: _Known) -> Source:
         if not len(known.event_items) or self._popularity[row] == 0:
             return "text"
-        return "fold_in" if known.has_new_events else "hot"
+        return "fold_in" if known.new_take_part else "hot"
 
     def _explain(self, row: int, known: _Known, profile: Profile, folded: FoldedUser) -> dict[str, float]:
         """Shares of one score: what everybody gets, each text, each event."""
@@ -244,10 +252,11 @@ def _merge_events(
 
 def _best(scores: FloatArray, n: int) -> list[int]:
     """Rows of the n largest scores, best first, ties by row; -inf is never chosen."""
-    n = min(n, len(scores))
-    rows = np.sort(np.argpartition(-scores, n - 1)[:n])
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
-    return [int(r) for r in rows if np.isfinite(scores[r])]
+    rows = np.flatnonzero(np.isfinite(scores))
+    if len(rows) > n:
+        least = np.partition(scores[rows], len(rows) - n)[len(rows) - n]
+        rows = rows[scores[rows] >= least]
+    return [int(row) for row in rows[np.argsort(-scores[rows], kind="stable")][:n]]
 
 
 def load_current(out: Path, encoder: Encoder | None = None) -> Recommender:

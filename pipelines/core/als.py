@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 
-_CG_SCALE = 1e-5
+_CG_SCALE = 1e-10
 """Length of the prior's row for the CG kernel, see `solve_rows`."""
 
 
@@ -92,8 +92,8 @@ def solve_rows(
     The prior enters through implicit's own kernels as one more row per solved row. For Cholesky, whose
     gramian is an argument, the row `lam * prior` with confidence exactly 1 adds (1 - 1) to the matrix and
     `lam * prior` to the right-hand side: the solution is exact. The CG kernel makes the gramian itself, so
-    there the row is `s * prior` with confidence `lam / s`; a small s keeps what it adds to the matrix,
-    (lam / s) s^2 |prior|^2, far below rounding.
+    there the row is `s * prior` with confidence `lam / s`; s is so small that what it adds to the matrix,
+    (lam / s) s^2 |prior|^2, is below rounding beside lam whatever the length of the prior.
 
     Args:
         shard: the rows.

@@ -131,7 +131,7 @@ def timestamp_values(table: pa.Table, rejects: Rejects) -> npt.NDArray[np.float6
         return np.full(table.num_rows, np.nan)
     column = table.column(TIMESTAMP)
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        seconds = _arrow_seconds(column)
+        seconds = np.asarray(arrow_seconds(column).to_numpy(), dtype=np.float64)
     elif pa.types.is_string(column.type):
         seconds = _written_seconds(column, rejects)
     else:
@@ -145,12 +145,12 @@ def timestamp_values(table: pa.Table, rejects: Rejects) -> npt.NDArray[np.float6
     return seconds
 
 
-def _arrow_seconds(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+def arrow_seconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Arrow's dates and timestamps as seconds since 1970 UTC, whatever time zone they are to be shown in."""
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("ms"))
     per_second = {"s": 1e0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
-    # the moment itself is in UTC, whatever time zone it is to be shown in
-    return np.asarray(pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), per_second).to_numpy())
+    return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), per_second)
 
 
 def _written_seconds(column: pa.ChunkedArray, rejects: Rejects) -> npt.NDArray[np.float64]:

@@ -142,12 +142,12 @@ class FactorizeConfig(Section):
 
     n_factors: Positive = Field(128, description="length of a factor")
     user_regularization: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="pull of a user's factor to its text's prediction"
+        10.0, description="pull of a user's factor to its text's prediction"
     )
     item_regularization: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="pull of an item's factor to its text's prediction"
+        90.0, description="pull of an item's factor to its text's prediction"
     )
-    alpha: Annotated[float, Field(gt=0)] = Field(20.0, description="confidence = 1 + alpha * weight")
+    alpha: Annotated[float, Field(gt=0)] = Field(10.0, description="confidence = 1 + alpha * weight")
     text_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="share of the text's prediction used; 0 is plain implicit ALS"
     )
@@ -155,9 +155,9 @@ class FactorizeConfig(Section):
         1.0, description="regularization of the map from a user's text to factors"
     )
     item_ridge: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="the same for items; raise it when there are few interactions per item"
+        3.0, description="the same for items; raise it when there are few interactions per item"
     )
-    iterations: Positive = Field(10, description="passes over users and items")
+    iterations: Positive = Field(8, description="passes over users and items")
     solver: Literal["cholesky", "cg"] = Field(
         "cholesky", description="cholesky is exact; cg takes cg_steps steps and is faster above 128 factors"
     )
@@ -169,7 +169,7 @@ class FactorizeConfig(Section):
 class BlendConfig(Section):
     """How text and behaviour add up in a score: x_u . y_i + gamma * P_u . P_i."""
 
-    gamma: Annotated[float, Field(ge=0)] = Field(0.3, description="weight of the text-text term; tune it")
+    gamma: Annotated[float, Field(ge=0)] = Field(0.2, description="weight of the text-text term; tune it")
     history_power: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="a profile of n liked items is their sum over (1 + n) to this power; 1 is the mean"
     )

@@ -136,9 +136,10 @@ def read_chunk(chunk: Chunk, csv_delimiter: str = ",") -> tuple[pa.Table, list[B
 
     """
     filesystem, _ = open_filesystem(chunk.uri)
+    bad: list[BadRow] = []
     try:
         if chunk.row_groups is not None:
-            table, bad = _read_parquet(filesystem, chunk), []
+            table = _read_parquet(filesystem, chunk)
         else:
             with filesystem.open_input_stream(chunk.path, compression=None) as stream:
                 raw = stream.read()

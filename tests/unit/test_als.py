@@ -133,6 +133,17 @@ def test_many_steps_of_cg_come_to_the_dense_solve(regularization: float, warm_st
 
 
 @pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_a_long_prior_does_not_weigh_on_itself(solver: str) -> None:
+    """The prior's row adds to the matrix what grows with its length; that must stay below rounding."""
+    case = make_case(12, n_factors=16, regularization=60.0)
+    case = replace(case, prior=10 * case.prior)
+    found = als.solve_rows(
+        case.shard, case.opposite, case.gramian, case.prior, case.regularization, solver=solver, cg_steps=60
+    )
+    np.testing.assert_allclose(found, case.expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
 def test_a_disliked_item_is_a_sure_zero(solver: str) -> None:
     """One user, one item, one factor: x = lam prior / (c y^2 + lam) when disliked, + c y when liked."""
     y, prior, lam, c = 2.0, 0.5, 4.0, 1 + ALPHA
@@ -418,6 +429,7 @@ def test_a_map_without_any_evidence_is_zero() -> None:
     np.testing.assert_array_equal(als.ridge_map(nothing, nothing[:, :2], 1.0), np.zeros((3, 2)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 12))
 def test_cuts_cover_every_row_once_and_balance_the_pairs(counts: list[int], n_shards: int) -> None:
     indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

@@ -192,7 +192,10 @@ def test_moments_before_1970_and_fractions() -> None:
         (pa.array(["2020-13-01"]), "timestamp is '2020-13-01', expected seconds or ISO 8601"),
         (pa.array([1577836800_000]), "timestamp is too large for seconds; divide milliseconds by 1000"),
         (pa.array(["1577836800000"]), "timestamp is too large for seconds; divide milliseconds by 1000"),
-        (pa.array([10**12], pa.timestamp("s")), "timestamp is too large for seconds; divide milliseconds by 1000"),
+        (
+            pa.array([10**12], pa.timestamp("s")),
+            "timestamp is too large for seconds; divide milliseconds by 1000",
+        ),
         (pa.array([float("inf")]), "timestamp is not finite"),
         (pa.array(["-inf"]), "timestamp is not finite"),
         (pa.array([True]), "timestamp is true/false, expected a number"),

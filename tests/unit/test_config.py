@@ -44,7 +44,7 @@ def test_changed_settings_of_every_kind_come_back_from_toml(tmp_path: Path) -> N
                 "text_only": True,
             },
             "encoder": {"model": r"C:\models\mine", "prefix": "passage: "},
-            "factorize": {"ridge": 1e-7, "user_regularization": 1e12},
+            "factorize": {"user_ridge": 1e-7, "user_regularization": 1e12},
             "evaluate": {"ks": [20], "baselines": []},
         },
         "here",
@@ -61,7 +61,8 @@ def test_changed_settings_of_every_kind_come_back_from_toml(tmp_path: Path) -> N
 )
 def test_any_text_and_number_comes_back_from_toml(columns: dict[str, str], prefix: str, ridge: float) -> None:
     config = parse_config(
-        {"data": {"columns": columns}, "encoder": {"prefix": prefix}, "factorize": {"ridge": ridge}}, "here"
+        {"data": {"columns": columns}, "encoder": {"prefix": prefix}, "factorize": {"item_ridge": ridge}},
+        "here",
     )
     assert parse_config(tomllib.loads(to_toml(config)), "there") == config
 

@@ -55,13 +55,14 @@ SENTENCES = [
     "chair and bottle, bottle and chair, a chair for the bottle and a bottle for the chair",
 ]
 LONG = "a red wooden chair for the kitchen and " * 20
-SPECIAL = ["<s>", "<pad>", "</s>", "[UNK]"]
+UNKNOWN = "[UNK]"
+SPECIAL = ["<s>", "<pad>", "</s>", UNKNOWN]
 TINY = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "hidden_size": 32}
 N_POSITIONS = 40
 
 
 def make_tokenizer(start_and_end: bool, pad: bool) -> PreTrainedTokenizerFast:
-    raw = Tokenizer(WordPiece(unk_token="[UNK]"))
+    raw = Tokenizer(WordPiece(unk_token=UNKNOWN))
     raw.normalizer = normalizers.BertNormalizer()
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     raw.train_from_iterator(
@@ -72,7 +73,7 @@ def make_tokenizer(start_and_end: bool, pad: bool) -> PreTrainedTokenizerFast:
             single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
         )
     return PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token="[UNK]", pad_token="<pad>" if pad else None
+        tokenizer_object=raw, unk_token=UNKNOWN, pad_token="<pad>" if pad else None
     )
 
 
@@ -201,7 +202,7 @@ def test_an_empty_text_gives_zeros(folders: dict[str, Path], family: str) -> Non
 
 
 def test_a_text_that_has_no_tokens_gives_zeros(folders: dict[str, Path]) -> None:
-    """This tokenizer drops blanks and adds nothing, so that nothing is left."""
+    """The tokenizer here drops blanks and adds nothing, so that nothing is left."""
     encoder = tiny(folders["gpt2"])
     found = encoder.encode(["   ", "a chair", "\t"])
     assert not found[[0, 2]].any()

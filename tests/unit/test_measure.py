@@ -128,3 +128,13 @@ def test_summary_is_means_coverage_and_intervals_around_them() -> None:
     assert set(intervals) == set(result.values)
     assert summarize(result, 200, 0) == (means, intervals)
     assert summarize(result, 0, 0) == (means, {})
+
+
+def test_no_users_are_an_empty_block() -> None:
+    """A catalogue without any behaviour is still measured, with nothing to say."""
+    users, items = as_vectors([[1, 2]])
+    result = measure_block(users[:0], items, pairs(0, 2), pairs(0, 2), np.arange(2), (5,))
+    assert summarize(join_results([result]), 10, 0) == (
+        {"recall@5": None, "ndcg@5": None, "coverage@5": None},
+        {},
+    )

@@ -240,9 +240,7 @@ def test_two_columns_of_one_name(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"item_id,title,title\n1,2,3\n")
     else:
         arrays = [pa.array(["1"]), pa.array(["2"]), pa.array(["3"])]
-        pq.write_table(
-            pa.Table.from_arrays(arrays, names=["item_id", "title", "title"]), tmp_path / name
-        )
+        pq.write_table(pa.Table.from_arrays(arrays, names=["item_id", "title", "title"]), tmp_path / name)
     with pytest.raises(InputError, match=rf"{name}: 2 columns are named 'title'\. Rename"):
         read_all(str(tmp_path))
 
@@ -254,7 +252,17 @@ def test_the_readers_own_column_name_is_taken(tmp_path: Path) -> None:
 
 
 def test_json_lines_that_are_no_rows(tmp_path: Path) -> None:
-    lines = [b'{"a": 1}', b"{bad", b"[1]", b'"text"', b"null", b'{"a": "\xff"}', b"", b"  ", b'{"a": 2} {"a": 3}']
+    lines = [
+        b'{"a": 1}',
+        b"{bad",
+        b"[1]",
+        b'"text"',
+        b"null",
+        b'{"a": "\xff"}',
+        b"",
+        b"  ",
+        b'{"a": 2} {"a": 3}',
+    ]
     lines += [b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b'{"a": 4}\r', b"{}"]
     rows, bad = read_bytes(tmp_path, "items.jsonl", b"\n".join(lines))
     assert rows == [{"a": 1, ROW: 1}, {"a": 4, ROW: 12}, {"a": None, ROW: 13}]
@@ -272,7 +280,9 @@ def test_json_lines_without_any_key_are_rows_all_the_same() -> None:
 
 
 def test_lone_surrogates_stay_visible() -> None:
-    table, bad = read_json_lines(b'{"id": "a\\ud800", "x": {"\\udfff": 1}, "\\ud800": "\\ud83d\\ude00"}\n{"id": "a"}')
+    table, bad = read_json_lines(
+        b'{"id": "a\\ud800", "x": {"\\udfff": 1}, "\\ud800": "\\ud83d\\ude00"}\n{"id": "a"}'
+    )
     assert not bad
     assert table.to_pylist()[0] == {"id": "a�", "x": '{"�": 1}', "�": "😀", ROW: 1}
 
@@ -290,7 +300,9 @@ def test_lone_surrogates_stay_visible() -> None:
         ([{"a": 1}, {"b": "x"}], [{"a": 1, "b": None}, {"a": None, "b": "x"}]),
     ],
 )
-def test_json_types_that_clash_become_text(tmp_path: Path, values: list[object], expected: list[object]) -> None:
+def test_json_types_that_clash_become_text(
+    tmp_path: Path, values: list[object], expected: list[object]
+) -> None:
     raw = "".join(json.dumps({"x": v}) + "\n" for v in values).encode()
     table, bad = read_json_lines(raw)
     assert not bad
@@ -366,7 +378,9 @@ def test_csv_cells_that_are_not_utf8_spoil_their_row_only(tmp_path: Path) -> Non
     ]
 
 
-@pytest.mark.parametrize("raw", [b'a,b\n1,2\n3,"x\n5,6\n7,8\n', b'a,b\n1,2\n"3,x\n5,6\n7,8', b'a,b\n1,2\n3,"'])
+@pytest.mark.parametrize(
+    "raw", [b'a,b\n1,2\n3,"x\n5,6\n7,8\n', b'a,b\n1,2\n"3,x\n5,6\n7,8', b'a,b\n1,2\n3,"']
+)
 def test_csv_quote_that_never_closes_is_not_swallowed_in_silence(raw: bytes) -> None:
     table, bad = read_csv(raw, ",")
     assert [row["a"] for row in table.to_pylist()] == ["1"]

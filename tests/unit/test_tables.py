@@ -62,7 +62,9 @@ def test_no_parts_have_no_duplicates() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1), max_size=3))
-def test_duplicates_add_up(tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[str, str]]]) -> None:
+def test_duplicates_add_up(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[str, str]]]
+) -> None:
     folder = tmp_path_factory.mktemp("parts")
     columns = [{"item_id": [i for i, _ in part], "text": [t for _, t in part]} for part in parts]
     found = find_duplicates(write_parts(folder, *columns), "items")
@@ -111,14 +113,17 @@ def test_values_that_no_common_type_holds(tmp_path: Path) -> None:
     big = pa.array([[2**63]], pa.list_(pa.uint64()))
     paths = write_parts(tmp_path, {"item_id": ["a"], "x": pa.array([[1]])}, {"item_id": ["b"], "x": big})
     schema = pa.schema([("item_id", pa.string()), ("x", pa.list_(pa.int64()))])
-    with pytest.raises(InputError, match="column 'x' is list.* one type in all files"):
+    with pytest.raises(InputError, match=r"column 'x' is list.* one type in all files"):
         conform(pq.read_table(paths[1]), schema, np.array([True]))
 
 
 def test_parts_may_lack_columns(tmp_path: Path) -> None:
     paths = write_parts(tmp_path, {"item_id": ["a", "b"], "x": [1, 2]}, {"item_id": ["c"], "y": ["茶"]})
     schema = common_schema(paths)
-    parts = [conform(pq.read_table(p), schema, np.array([True, False][: n])) for p, n in zip(paths, (2, 1), strict=True)]
+    parts = [
+        conform(pq.read_table(p), schema, np.array([True, False][:n]))
+        for p, n in zip(paths, (2, 1), strict=True)
+    ]
     assert pa.concat_tables(parts).to_pylist() == [
         {"item_id": "a", "x": 1, "y": None},
         {"item_id": "c", "x": None, "y": "茶"},
