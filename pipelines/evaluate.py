@@ -127,7 +127,8 @@ def _item_profiles(layout: Layout) -> FloatArray:
 
 @ray.remote
 def _kindling_vectors(config: Config, layout: Layout) -> _Vectors:
-    factors = read_rows(layout.factors("train", "item"))
+    n_items = pq.read_metadata(layout.ids("items")).num_rows
+    factors = read_rows(layout.factors("train", "item"), 0, n_items)
     return _Vectors(blend.blend(factors, _item_profiles(layout), config.blend.gamma))
 
 

@@ -154,8 +154,8 @@ def _write_items(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
     write_tensors(
         paths.item_arrays,
         {
-            "factors": read_rows(layout.factors(model, "item")),
-            "profiles": blend.centre(read_rows(layout.text_embeddings("items")), item_mean),
+            "factors": read_rows(layout.factors(model, "item"), 0, n_items),
+            "profiles": blend.centre(read_rows(layout.text_embeddings("items"), 0, n_items), item_mean),
         },
     )
 
@@ -167,8 +167,8 @@ def _write_users(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
     history = read_pairs(layout.pairs(model, "user"), "user", 0, ids.num_rows, n_items)
     user_mean = read_tensors(layout.text_maps(model))["user_mean"]
     arrays: dict[str, npt.NDArray[np.generic]] = {
-        "factors": read_rows(layout.factors(model, "user")),
-        "own_texts": blend.centre(read_rows(layout.text_embeddings("users")), user_mean),
+        "factors": read_rows(layout.factors(model, "user"), 0, ids.num_rows),
+        "own_texts": blend.centre(read_rows(layout.text_embeddings("users"), 0, ids.num_rows), user_mean),
         "indptr": history.indptr.astype(np.int64),
         "indices": history.indices.astype(np.int32),
         "weights": history.data,

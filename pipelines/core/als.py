@@ -21,6 +21,8 @@ import numpy.typing as npt
 from implicit.cpu import _als
 from threadpoolctl import threadpool_limits
 
+from pipelines.core.errors import ConfigError
+
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
@@ -121,19 +123,34 @@ def solve_rows(
     np.multiply(prior, scale, out=extended[m:])
     indptr, indices, data = _with_own_row(shard, m, own_confidence)
     factors = np.ascontiguousarray(prior if start is None else start, dtype=np.float32).copy()
-    with threadpool_limits(1, "blas"):
-        if solver == "cholesky":
-            gram = np.ascontiguousarray(opposite_gramian, dtype=np.float32)
-            _als._least_squares(
-                gram, indptr, indices, data, factors, extended, float(regularization), num_threads=num_threads
-            )
-        else:
-            _als._least_squares_cg(
-                indptr, indices, data, factors, extended, float(regularization),
-                num_threads=num_threads, cg_steps=cg_steps,
+    try:
+        with threadpool_limits(1, "blas"):
+            _run_kernel(
+                (indptr, indices, data), factors, extended, opposite_gramian, regularization,
+                solver=solver, cg_steps=cg_steps, num_threads=num_threads,
             )  # fmt: skip
+    except ValueError as e:
+        raise ConfigError(
+            f"a row of rows {shard.start} to {shard.start + n} cannot be solved ({e}): a regularization of "
+            f"{regularization} is too small for these confidences. Raise factorize.user_regularization and "
+            "factorize.item_regularization, or lower factorize.alpha."
+        ) from e
     factors[shard.evidence == 0] = 0.0
     return factors
+
+
+def _run_kernel(
+    rows: tuple[IntArray, IntArray, FloatArray], factors: FloatArray, extended: FloatArray, gram: DoubleArray,
+    regularization: float, *, solver: str, cg_steps: int, num_threads: int,
+) -> None:  # fmt: skip
+    """Solve in place with one of implicit's kernels."""
+    if solver == "cholesky":
+        single = np.ascontiguousarray(gram, dtype=np.float32)
+        _als._least_squares(single, *rows, factors, extended, float(regularization), num_threads=num_threads)
+    else:
+        _als._least_squares_cg(
+            *rows, factors, extended, float(regularization), num_threads=num_threads, cg_steps=cg_steps
+        )
 
 
 def _with_own_row(shard: RowShard, m: int, confidence: float) -> tuple[IntArray, IntArray, FloatArray]:

@@ -110,12 +110,22 @@ class Encoder:
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
             # safetensors only: a pickled checkpoint can run code when loaded
-            self.model: Any = AutoModel.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
+            model, loading = AutoModel.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
+            self.model: Any = model
         except (OSError, ValueError, ImportError, SafetensorError) as e:
             raise ConfigError(
                 f"encoder.model = '{config.model}' cannot be loaded: {e}. Give a folder with config.json, "
                 f"model.safetensors and a tokenizer, a Hugging Face name, or '{PACKAGED}'."
             ) from e
+        # transformers fills what a checkpoint lacks with random numbers and only logs it; no pooler is used here
+        lacking = sorted(k for k in loading["missing_keys"] if "pooler" not in k)
+        if lacking:
+            raise ConfigError(
+                f"encoder.model = '{config.model}' lacks {len(lacking)} weights of its architecture, such as "
+                f"{lacking[0]}: its vectors would be random. Save the whole encoder."
+            )
         self.model.eval().to(self.device)
 
     @property

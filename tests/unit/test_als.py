@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.core import als, blend
 from pipelines.core.als import RowShard
+from pipelines.core.errors import ConfigError
 from pipelines.core.pairs import row_shard, text_sums, wanted_counts
 
 FloatArray = npt.NDArray[np.float32]
@@ -451,3 +452,19 @@ def test_no_rows_make_one_empty_shard() -> None:
 
 def test_equal_rows_are_cut_into_equal_shards() -> None:
     assert als.cut_rows(np.arange(0, 90, 3), 3) == [(0, 10), (10, 20), (20, 29)]
+
+
+def test_a_hopeless_regularization_is_a_clear_message() -> None:
+    """Rounding makes the matrix of this row indefinite; LAPACK's word for it would help nobody."""
+    rng = np.random.default_rng(0)
+    opposite = (1e4 * np.repeat(rng.normal(size=(3, 1)), 8, axis=1)).astype(np.float32)
+    shard = RowShard(
+        start=0,
+        indptr=np.array([0, 3], dtype=np.int32),
+        indices=np.arange(3, dtype=np.int32),
+        confidences=np.full(3, 1e6, dtype=np.float32),
+        features=np.ones((1, 1), dtype=np.float32),
+        text_sums=np.ones((1, 1), dtype=np.float32),
+    )
+    with pytest.raises(ConfigError, match=r"Raise factorize\.user_regularization"):
+        als.solve_rows(shard, opposite, als.gramian(opposite), np.zeros((1, 8), dtype=np.float32), 1e-6)

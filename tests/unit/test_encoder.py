@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import WordPiece
 from transformers import (
@@ -308,6 +309,15 @@ def test_a_folder_that_is_no_encoder_is_named(
     damage(folder)
     with pytest.raises(ConfigError, match=r"encoder\.model = '.*broken' cannot be loaded"):
         tiny(folder)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["bert"], tmp_path / "partial")
+    weights = load_file(folder / "model.safetensors")
+    kept = {k: v for k, v in weights.items() if "layer.0.attention" not in k}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="would be random"):
+        Encoder(EncoderConfig(model=str(folder)))
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
