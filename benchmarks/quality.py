@@ -63,7 +63,13 @@ def render(name: str, config: Path, metrics: dict[str, Any]) -> str:
         models = metrics["models"] if which == "test" else metrics["validation"]
         users = metrics["users_measured"][which]
         header = [f"{m} {s} ({users[s]})" for m in METRICS for s in ("cold", "warm", "all")]
-        lines += ["", f"## {which}", "", "| model | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 1)]
+        lines += [
+            "",
+            f"## {which}",
+            "",
+            "| model | " + " | ".join(header) + " |",
+            "|" + "---|" * (len(header) + 1),
+        ]
         for model, slices in models.items():
             cells = [
                 cell(slices[s][m], metrics["intervals"][which][model][s].get(m))
@@ -85,7 +91,11 @@ def cell(value: float | None, bounds: list[float] | None) -> str:
 def processor() -> str:
     """What the machine says it computes with."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in info.read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return names[0] if names else platform.processor()
 
 

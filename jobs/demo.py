@@ -34,7 +34,9 @@ def main(directory: Path) -> None:
     _kindling("recommend", "--out", str(out), "--text", str(_ASKED[0]["user_text"]), "-n", "5")
     _kindling("recommend", "--out", str(out), "--user-id", _some_user(data), "-n", "5", "--explain")
     _serve_and_ask(directory, out)
-    console.print(f"\nTo keep it running:  .venv/bin/kindling serve --out {out}   then open http://127.0.0.1:8000/docs")
+    console.print(
+        f"\nTo keep it running:  .venv/bin/kindling serve --out {out}   then open http://127.0.0.1:8000/docs"
+    )
 
 
 def _kindling(*arguments: str) -> None:
@@ -71,7 +73,10 @@ def _serve_and_ask(directory: Path, out: Path) -> None:
     address = f"http://127.0.0.1:{port}"
     console.print(f"\n[bold]$ kindling serve --out {out} --config {config}[/bold]")
     command = [_program(), "serve", "--out", str(out), "--config", str(config)]
-    with (directory / "serve.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as service:  # noqa: S603
+    with (
+        (directory / "serve.log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as service,
+    ):
         try:
             _wait_until_ready(address, service, directory / "serve.log")
             titles = _titles(directory / "data")
@@ -107,7 +112,9 @@ def _ask(address: str, body: dict[str, Any], titles: dict[str, str]) -> dict[str
         answer: dict[str, Any] = json.load(response)
     console.print(f"POST /v1/recommend {json.dumps(body, ensure_ascii=False)}")
     for item in answer["items"]:
-        console.print(f"    {item['rank']}. {item['item_id']}  {item['score']:8.3f}  {item['source']:8}  {titles[item['item_id']]}")
+        console.print(
+            f"    {item['rank']}. {item['item_id']}  {item['score']:8.3f}  {item['source']:8}  {titles[item['item_id']]}"
+        )
     return answer
 
 

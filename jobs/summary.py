@@ -70,12 +70,16 @@ def print_list(model: Recommender, answer: Sequence[Recommended]) -> None:
     for column in ("#", "item", "title", "score", "source"):
         table.add_column(column, justify="right" if column in ("#", "score") else "left", overflow="fold")
     for item in answer:
-        table.add_row(str(item.rank), item.item_id, model.title(item.item_id)[:60], f"{item.score:.4f}", item.source)
+        table.add_row(
+            str(item.rank), item.item_id, model.title(item.item_id)[:60], f"{item.score:.4f}", item.source
+        )
     console.print(table)
     for item in answer:
         if item.parts is not None:
             largest = sorted(item.parts.items(), key=lambda part: -abs(part[1]))[:_SHOWN_PARTS]
-            console.print(f"{item.rank}. {model.title(item.item_id)[:60]}: {item.score:.4f} =", soft_wrap=True)
+            console.print(
+                f"{item.rank}. {model.title(item.item_id)[:60]}: {item.score:.4f} =", soft_wrap=True
+            )
             for name, share in largest:
                 console.print(f"     {share:+.4f}  {_part_name(model, name)}", soft_wrap=True)
             rest = item.score - sum(share for _, share in largest)

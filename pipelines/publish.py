@@ -22,6 +22,7 @@ import ray
 from pipelines.core import blend
 from pipelines.core.bundle import (
     BundlePaths,
+    check_bundle,
     current_version,
     finish_directory,
     point_current,
@@ -66,12 +67,20 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     digest = hashlib.blake2b(json.dumps(made_from, sort_keys=True).encode(), digest_size=4).hexdigest()
     same = sorted(layout.bundles.glob(f"v*-{digest}"))
     version = same[-1].name if same else f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
-    if not BundlePaths(layout.bundle(version)).manifest.is_file():
+    if not _is_whole(layout.bundle(version)):
         _assemble(config, layout, version, markers, data, progress)
     point_current(layout, version)
     _prune(layout, version, config.publish.keep)
     write_json(layout.stage("publish") / "version.json", {"version": version})
     return {"version": version}
+
+
+def _is_whole(bundle: Path) -> bool:
+    try:
+        check_bundle(bundle)
+    except ArtefactError:
+        return False
+    return True
 
 
 def _assemble(

@@ -49,7 +49,9 @@ class CurrentRecommender:
 
     def _load(self, version: str, previous: Recommender | None = None) -> Recommender:
         root = self._layout.bundle(version)
-        model = Recommender(root)
+        # the encoder is the largest thing in memory: the same one goes on, it is not loaded beside itself
+        shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
+        model = Recommender(root, shared)
         model.recommend(Request(query="warm up", n=1))
         if previous is not None:
             log.info("version %s takes the place of %s", model.version, previous.version)

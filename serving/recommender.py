@@ -21,7 +21,7 @@ from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
 from pipelines.core.layout import Layout
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS, TEXT, USER_ID
-from pipelines.core.storage import read_tensors
+from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.filters import filter_mask
 from serving.requests import Event, Recommended, Request, Source
@@ -90,6 +90,11 @@ class Recommender:
                 "encoder.dtype = 'float32' is the same on every machine."
             )
         return Encoder(settings)
+
+    def uses_encoder_of(self, root: Path) -> bool:
+        """Whether the bundle in `root` was made with the very encoder of this one."""
+        theirs = read_json(BundlePaths(root).manifest).get("encoder")
+        return bool(theirs == self.manifest["encoder"])
 
     def knows_user(self, user_id: str) -> bool:
         """Whether the build has seen this user."""

@@ -99,7 +99,11 @@ def run_python() -> Callable[[str, Sequence[str]], Finished]:
 
     def run(program: str, arguments: Sequence[str]) -> Finished:
         done = subprocess.run(
-            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=500, check=False
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 

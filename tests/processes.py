@@ -7,7 +7,9 @@ import subprocess
 
 def descendants(pid: int) -> list[tuple[int, str]]:
     """Processes below `pid` with their command lines."""
-    listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout
     rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
     children: dict[int, list[tuple[int, str]]] = {}
     for row in rows:

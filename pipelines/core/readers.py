@@ -8,6 +8,7 @@ usual environment variables and `?endpoint_override=` for other S3 servers).
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -87,7 +88,9 @@ def find_files(uri: str, name: str) -> list[SourceFile]:
         folder: list[pafs.FileInfo] = []
         if any(f.base_name == name and f.type == pafs.FileType.Directory for f in found):
             inside = filesystem.get_file_info(pafs.FileSelector(f"{root}/{name}", recursive=True))
-            folder = [f for f in inside if f.is_file and f.base_name.endswith(SUFFIXES)]
+            shown = [f for f in inside if f.is_file and f.base_name.endswith(SUFFIXES)]
+            # as Spark and Hive do: names that begin with a dot or an underscore are somebody's unfinished work
+            folder = [f for f in shown if not re.search(r"/[._]", f.path.removeprefix(root))]
     except (OSError, pa.ArrowException) as e:
         raise InputError(
             f"--data {uri} cannot be listed: {e}. Give a folder that holds {name}.parquet."

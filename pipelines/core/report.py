@@ -13,16 +13,16 @@ _STYLE = """
   :root { --ink: #e6e9f0; --soft: #9aa3b5; --line: #39404f; --bar: #f0924d; --other: #5f6f8c; }
   body { background: #14171d; }
 }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } p { color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:nth-child(-n + 2), td:nth-child(-n + 2) { text-align: left; }
 .track { display: inline-block; width: 7rem; height: .6rem; vertical-align: middle; }
 .fill { display: block; height: 100%; background: var(--other); border-radius: 2px; }
 .kindling .fill { background: var(--bar); } .kindling td:first-child { font-weight: 600; }
-small { color: var(--soft); }
+small { color: var(--soft); font-weight: 400; }
 """
 
 _EXPLAINED = {
@@ -52,7 +52,7 @@ def _slice_table(evaluation: dict[str, Any], which: str, slice_name: str) -> str
     n_users = evaluation["users"][which][slice_name]
     columns = list(next(iter(models.values()))[slice_name])
     shown = [c for c in columns if c.endswith(("@10", "@20"))] or columns
-    leading = shown[0]
+    leading = "recall@20" if "recall@20" in shown else shown[0]
     best = max((m[slice_name][leading] or 0.0 for m in models.values()), default=0.0) or 1.0
     head = "".join(f"<th>{escape(c)}</th>" for c in shown)
     rows = []
@@ -61,10 +61,11 @@ def _slice_table(evaluation: dict[str, Any], which: str, slice_name: str) -> str
         cells = "".join(f"<td>{_cell(figures[slice_name][c], bounds.get(c))}</td>" for c in shown)
         width = 100 * (figures[slice_name][leading] or 0.0) / best
         bar = f"<span class='track'><span class='fill' style='width:{width:.0f}%'></span></span>"
-        rows.append(f"<tr class='{escape(name)}'><td>{escape(name)} {bar}</td>{cells}</tr>")
+        rows.append(f"<tr class='{escape(name)}'><td>{escape(name)}</td><td>{bar}</td>{cells}</tr>")
     return (
         f"<h3>{slice_name} <small>{n_users} users: {_EXPLAINED[slice_name]}</small></h3>"
-        f"<div class='scroll'><table><tr><th>model</th>{head}</tr>{''.join(rows)}</table></div>"
+        f"<div class='scroll'><table><tr><th>model</th><th>{escape(leading)}</th>{head}</tr>"
+        f"{''.join(rows)}</table></div>"
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json, read_tensors
-from tests.conftest import kindling, kill_group, start_kindling
+from tests.conftest import kill_group, kindling, start_kindling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -22,7 +22,9 @@ STAGES = ["ingest", "split", "embed", "factorize", "evaluate", "publish"]
 
 
 def reused(out: Path) -> dict[str, bool]:
-    return {name: entry["reused"] for name, entry in ((o["stage"], o) for o in read_json(Layout(out).run_record))}
+    return {
+        name: entry["reused"] for name, entry in ((o["stage"], o) for o in read_json(Layout(out).run_record))
+    }
 
 
 @pytest.fixture
@@ -59,9 +61,13 @@ def test_text_helps_cold_items(built: Path) -> None:
 def test_bundle_is_whole_and_serves(built: Path) -> None:
     version = current_version(Layout(built))
     manifest = check_bundle(Layout(built).bundle(version))
-    assert {"config.toml", "metrics.json", "items.parquet", "users.parquet", "item_arrays.safetensors"} <= set(
-        manifest["files"]
-    )
+    assert {
+        "config.toml",
+        "metrics.json",
+        "items.parquet",
+        "users.parquet",
+        "item_arrays.safetensors",
+    } <= set(manifest["files"])
     answer = kindling("recommend", "--out", built, "--text", "I like hiking", "-n", "3", "--explain")
     assert answer.status == 0, answer.err
     assert "your words" in answer.out
@@ -106,7 +112,9 @@ def test_only_changed_texts_are_encoded(copy: Path, own_data: Path, small_config
     assert report["from_cache"] == report["texts"] - 2
 
 
-def test_touched_but_equal_input_is_read_again_and_nothing_more(copy: Path, own_data: Path, small_config: Path) -> None:
+def test_touched_but_equal_input_is_read_again_and_nothing_more(
+    copy: Path, own_data: Path, small_config: Path
+) -> None:
     for name in ("items", "users", "interactions"):
         (own_data / f"{name}.parquet").touch()
     again = kindling("build", "--data", own_data, "--out", copy, "--config", small_config)
@@ -145,7 +153,9 @@ def test_two_builds_at_once_the_second_says_so(tmp_path: Path, small_data: Path,
             kill_group(first)
 
 
-def test_data_in_all_formats_gives_the_same_tables(tmp_path: Path, built: Path, small_data: Path, small_config: Path) -> None:
+def test_data_in_all_formats_gives_the_same_tables(
+    tmp_path: Path, built: Path, small_data: Path, small_config: Path
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
     items_df, users_df, interactions_df = (
@@ -189,7 +199,11 @@ BAD: dict[str, tuple[str, str, str]] = {
     "unreadable file": ("items.parquet", "this is no parquet", "cannot be read"),
     "not JSON": ("items.jsonl", '{"item_id": \n', "not JSON"),
     "NaN weights": ("interactions.csv", "user_id,item_id,weight\nu1,i1,NaN\nu2,i2,nan\n", "NaN"),
-    "wrong types": ("interactions.csv", "user_id,item_id,weight\nu1,i1,many\nu2,i2,few\n", "expected a number"),
+    "wrong types": (
+        "interactions.csv",
+        "user_id,item_id,weight\nu1,i1,many\nu2,i2,few\n",
+        "expected a number",
+    ),
     "unknown items": ("interactions.csv", "user_id,item_id\nu1,x1\nu2,x2\n", "not in the items table"),
     "one user": ("interactions.csv", "user_id,item_id\nu1,i1\nu1,i2\n", "at least 2"),
     "empty interactions": ("interactions.csv", "", "no usable rows"),
@@ -202,7 +216,9 @@ def test_bad_input_is_one_clear_message(case: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     if not name.startswith("items"):
-        (data / "items.jsonl").write_text('{"item_id": "i1", "title": "a pot"}\n{"item_id": "i2", "title": "a pan"}\n')
+        (data / "items.jsonl").write_text(
+            '{"item_id": "i1", "title": "a pot"}\n{"item_id": "i2", "title": "a pan"}\n'
+        )
     if not name.startswith("interactions"):
         (data / "interactions.csv").write_text("user_id,item_id\nu1,1\nu2,2\n")
     (data / name).write_text(content)
@@ -213,7 +229,9 @@ def test_bad_input_is_one_clear_message(case: str, tmp_path: Path) -> None:
     assert not Layout(tmp_path / "out").current.exists()
 
 
-def test_rejects_are_kept_with_source_row_and_reason(tmp_path: Path, own_data: Path, small_config: Path) -> None:
+def test_rejects_are_kept_with_source_row_and_reason(
+    tmp_path: Path, own_data: Path, small_config: Path
+) -> None:
     interactions_df = pd.read_parquet(own_data / "interactions.parquet")
     bad_df = pd.DataFrame(
         {"user_id": ["u", None], "item_id": ["nowhere", interactions_df["item_id"][0]], "weight": [1.0, 1.0]}

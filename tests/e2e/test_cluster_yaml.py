@@ -25,7 +25,9 @@ def variant(name: str) -> dict[str, Any]:
     """The file's sections with those of one commented block in their place."""
     block = re.split(r"^# --- (.+?) -+$", TEXT, flags=re.MULTILINE)
     commented = block[block.index(name) + 1]
-    switched_on = yaml.safe_load("\n".join(line.removeprefix("#").removeprefix(" ") for line in commented.splitlines()))
+    switched_on = yaml.safe_load(
+        "\n".join(line.removeprefix("#").removeprefix(" ") for line in commented.splitlines())
+    )
     base = yaml.safe_load(TEXT)
     base.pop("min_workers")  # belongs to the local provider; elsewhere each node type has its own
     return {**base, **switched_on}
@@ -44,7 +46,14 @@ def test_cloud_variants(name: str) -> None:
     assert {"head", "cpu"} <= prepared["available_node_types"].keys()
 
 
-@pytest.mark.parametrize("broken", [{"max_wrokers": 3}, {"provider": {}}, {"setup_commands": "make setup"}])
-def test_the_check_can_fail(broken: dict[str, Any]) -> None:
-    with pytest.raises(Exception, match="."):
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ({"max_wrokers": 3}, "max_wrokers"),
+        ({"provider": {}}, "type"),
+        ({"setup_commands": "make setup"}, "make setup"),
+    ],
+)
+def test_the_check_can_fail(broken: dict[str, Any], named: str) -> None:
+    with pytest.raises(Exception, match=named):
         validated({**yaml.safe_load(TEXT), **broken})

@@ -39,7 +39,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`ray start --head` on ports of its own; stopped by its own temporary directory, not `ray stop`."""
     temporary = tmp_path_factory.mktemp("r")
     gcs, dashboard, client = free_ports(3)
-    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = {
+        **os.environ,
+        "RAY_AUTH_MODE": "disabled",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     env.pop("RAY_ADDRESS", None)
     arguments = [
         RAY, "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
@@ -68,7 +72,9 @@ def submit(address: str, *arguments: str | Path, cwd: Path) -> subprocess.Comple
     return done
 
 
-def test_submitted_build_publishes(cluster: str, tmp_path: Path, small_data: Path, small_config: Path) -> None:
+def test_submitted_build_publishes(
+    cluster: str, tmp_path: Path, small_data: Path, small_config: Path
+) -> None:
     # what travels is a checkout: the working directory must not be larger than Ray allows
     checkout = tmp_path / "checkout"
     ignored = shutil.ignore_patterns(".venv", ".git", "demo", "__pycache__", ".*_cache", "*.egg-info")

@@ -53,7 +53,9 @@ def service(out: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, subproces
     config.write_text(f"[serve]\nport = {port}\nreload_seconds = 0.3\n", encoding="utf-8")
     log = tmp_path / "serve.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command("serve", "--out", out, "--config", config), stdout=sink, stderr=sink)
+        process = subprocess.Popen(
+            command("serve", "--out", out, "--config", config), stdout=sink, stderr=sink
+        )
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
     try:
         wait_ready(client, process)
@@ -81,7 +83,11 @@ def test_answers_swaps_and_survives(
     assert [i["item_id"] for i in chinese["items"]] != [i["item_id"] for i in answer["items"]]
 
     clicked = answer["items"][0]["item_id"]
-    body = {"user_text": "I love hiking and camping", "events": [{"item_id": clicked, "event": "click"}], "n": 4}
+    body = {
+        "user_text": "I love hiking and camping",
+        "events": [{"item_id": clicked, "event": "click"}],
+        "n": 4,
+    }
     after = client.post("/v1/recommend", json=body).json()
     assert clicked not in [i["item_id"] for i in after["items"]]
     assert "fold_in" in {i["source"] for i in after["items"]}
@@ -115,7 +121,9 @@ def test_answers_swaps_and_survives(
     for pid in replicas:
         os.kill(pid, signal.SIGKILL)
     wait_ready(client, process)
-    assert client.post("/v1/recommend", json={"query": "a tent", "n": 3}).json()["model_version"] == versions[-1]
+    assert (
+        client.post("/v1/recommend", json={"query": "a tent", "n": 3}).json()["model_version"] == versions[-1]
+    )
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0

@@ -56,7 +56,9 @@ Runner = Callable[[str, Sequence[str]], Finished]
 
 def arrays(out: Path) -> dict[str, np.ndarray]:
     paths = BundlePaths(Layout(out).bundle(current_version(Layout(out))))
-    return read_tensors(paths.item_arrays) | {f"user_{k}": v for k, v in read_tensors(paths.user_arrays).items()}
+    return read_tensors(paths.item_arrays) | {
+        f"user_{k}": v for k, v in read_tensors(paths.user_arrays).items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,9 @@ def test_any_cluster_gives_the_same_answer(
     run_python: Runner,
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
-    finished = run_python(PROGRAM, [str(small_data), str(out), str(small_config), str(nodes), str(shards), lose])
+    finished = run_python(
+        PROGRAM, [str(small_data), str(out), str(small_config), str(nodes), str(shards), lose]
+    )
     assert finished.status == 0, finished.err[-3000:]
     said = json.loads(finished.out.strip().splitlines()[-1])
     assert said["lost"] == ([lose] if lose else [])

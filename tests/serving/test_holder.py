@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.bundle import BundlePaths, point_current, write_manifest
-from pipelines.core.encoder import Encoder
+from pipelines.core.config import load_config
+from pipelines.core.encoder import encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json, write_json, write_table
@@ -24,12 +25,6 @@ from serving.requests import Request
 
 NEVER = 3600.0
 """Seconds between looks of a thread that these tests do not wait for; they call `refresh` themselves."""
-
-
-@pytest.fixture(autouse=True)
-def _one_encoder(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading it for each version would be all these tests do."""
-    monkeypatch.setattr(Recommender, "_load_encoder", lambda *_: encoder)
 
 
 @pytest.fixture
@@ -98,6 +93,29 @@ def test_back_to_an_older_version(out: Path, holder: CurrentRecommender) -> None
     point_current(Layout(out), "v1")
     holder.refresh()
     assert holder().version == "v1"
+
+
+def test_the_same_encoder_is_not_loaded_again(out: Path, holder: CurrentRecommender) -> None:
+    first = holder()
+    publish(out, "v2")
+    holder.refresh()
+    assert holder() is not first
+    assert holder().encoder is first.encoder
+
+
+def test_another_encoder_is_loaded(out: Path, holder: CurrentRecommender) -> None:
+    first = holder()
+    paths = publish(out, "v2")
+    config = paths.config.read_text().replace("max_tokens = ", "max_tokens = 1")
+    paths.config.write_text(config)
+    settings = load_config(paths.config).encoder
+    write_manifest(
+        paths, "v2", {"encoder": {"model": settings.model, "fingerprint": encoder_fingerprint(settings)}}
+    )
+    point_current(Layout(out), "v2")
+    holder.refresh()
+    assert holder().version == "v2"
+    assert holder().encoder is not first.encoder
 
 
 def test_the_thread_looks_by_itself(out: Path) -> None:

@@ -465,3 +465,13 @@ def test_s3(s3_uri: str) -> None:
     assert find_files(s3_uri, "users") == []
     with pytest.raises(InputError, match="cannot be listed"):
         find_files(s3_uri.replace("shop/data", "absent/data"), "items")
+
+
+def test_unfinished_files_of_other_programs_are_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "items"
+    for name in ("a.jsonl", ".b.jsonl", "_c.jsonl", "_temporary/d.jsonl", ".hidden/e.jsonl", "x=1/f.jsonl"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"item_id": "1"}\n')
+    found = [f.path.removeprefix(str(folder)) for f in find_files(str(tmp_path), "items")]
+    assert found == ["/a.jsonl", "/x=1/f.jsonl"]

@@ -81,12 +81,14 @@ def test_every_model_slice_and_interval_is_shown() -> None:
     page = parse(html)
     heads = [row for row in page.cells if row[0] == "model"]
     assert len(heads) == 6
-    assert heads[0] == ["model", "recall@10", "ndcg@10", "recall@20", "ndcg@20", "coverage@10", "coverage@20"]
+    assert heads[0] == [
+        "model", "recall@20", "recall@10", "ndcg@10", "recall@20", "ndcg@20", "coverage@10", "coverage@20",
+    ]  # fmt: skip
     assert [row[0].strip() for row in page.cells[:3]] == ["model", "kindling", "a <b> & c"]
-    assert page.cells[1][1:] == ["–"] * 6  # the cold slice of test comes first
+    assert page.cells[1][2:] == ["–"] * 6  # the cold slice of test comes first
     warm = page.cells[4]
     low, high = figures["intervals"]["test"]["kindling"]["warm"]["recall@20"]
-    assert warm[3] == f"{figures['test']['kindling']['warm']['recall@20']:.4f}{low:.4f}–{high:.4f}"
+    assert warm[4] == f"{figures['test']['kindling']['warm']['recall@20']:.4f}{low:.4f}–{high:.4f}"
     assert html.index("<h2>Test") < html.index("<h2>Validation")
     assert "12 users" in html
 
@@ -94,10 +96,10 @@ def test_every_model_slice_and_interval_is_shown() -> None:
 def test_other_list_lengths_and_no_intervals() -> None:
     figures = evaluation((3,), 0)
     page = parse(render_report(figures))
-    assert page.cells[0] == ["model", "recall@3", "ndcg@3", "coverage@3"]
-    assert page.cells[4][1] == f"{figures['test']['kindling']['warm']['recall@3']:.4f}"
+    assert page.cells[0] == ["model", "recall@3", "recall@3", "ndcg@3", "coverage@3"]
+    assert page.cells[4][2] == f"{figures['test']['kindling']['warm']['recall@3']:.4f}"
 
 
 def test_no_user_at_all() -> None:
     page = parse(render_report(evaluation((10,), 10, n_users=0)))
-    assert all(cell == "–" for row in page.cells if row[0] != "model" for cell in row[1:])
+    assert all(cell == "–" for row in page.cells if row[0] != "model" for cell in row[2:])
