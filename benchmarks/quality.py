@@ -18,6 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.layout import Layout
+from pipelines.core.storage import read_json
+
 ROOT = Path(__file__).parent.parent
 METRICS = ("recall@20", "ndcg@20", "coverage@20")
 
@@ -34,9 +37,6 @@ def main() -> None:
         out = options.out or Path(temporary)
         command = ["build", "--data", options.data, "--out", str(out), "--config", str(options.config)]
         subprocess.run([str(Path(sys.executable).parent / "kindling"), *command], check=True)
-        from pipelines.core.layout import Layout
-        from pipelines.core.storage import read_json
-
         metrics = read_json(Layout(out).metrics)
     page = render(options.name, options.config, metrics)
     target = ROOT / "benchmarks" / "results" / f"quality_{options.name}.md"

@@ -41,7 +41,7 @@ def main(directory: Path) -> None:
 
 def _kindling(*arguments: str) -> None:
     console.print(f"\n[bold]$ kindling {' '.join(arguments)}[/bold]")
-    finished = subprocess.run([_program(), *arguments], check=False)  # noqa: S603 - our own program
+    finished = subprocess.run([_program(), *arguments], check=False)
     if finished.returncode:
         sys.exit(finished.returncode)
 
@@ -112,9 +112,8 @@ def _ask(address: str, body: dict[str, Any], titles: dict[str, str]) -> dict[str
         answer: dict[str, Any] = json.load(response)
     console.print(f"POST /v1/recommend {json.dumps(body, ensure_ascii=False)}")
     for item in answer["items"]:
-        console.print(
-            f"    {item['rank']}. {item['item_id']}  {item['score']:8.3f}  {item['source']:8}  {titles[item['item_id']]}"
-        )
+        place = f"{item['rank']}. {item['item_id']}  {item['score']:8.3f}  {item['source']:8}"
+        console.print(f"    {place}  {titles[item['item_id']]}")
     return answer
 
 
