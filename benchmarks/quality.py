@@ -56,8 +56,9 @@ def render(name: str, config: Path, metrics: dict[str, Any]) -> str:
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
         f"commit {commit}.",
         "",
-        f"Command: `python benchmarks/quality.py {name} --data DIR --config {config}`. Means over users, 95 % bootstrap",
-        "intervals over users in brackets.",
+        f"Command: `python benchmarks/quality.py {name} --data DIR --config {config}`.",
+        "",
+        "Means over users, 95 % bootstrap intervals over users in brackets.",
     ]
     for which in ("test", "validation"):
         models = metrics["models"] if which == "test" else metrics["validation"]
