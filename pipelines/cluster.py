@@ -26,6 +26,9 @@ _ENVIRONMENT = {
 }
 
 
+_LEAST_CPUS = 2
+
+
 class ClusterError(KindlingError):
     """No Ray cluster could be started or joined."""
 
@@ -69,6 +72,12 @@ def connect(config: RayConfig) -> None:
         # ray.init puts its own in the place of ours
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)
+    cpus = ray.cluster_resources().get("CPU", 0.0)
+    if cpus < _LEAST_CPUS:
+        raise ClusterError(
+            f"Ray at '{address or 'this machine'}' has {cpus:g} logical CPUs, {_LEAST_CPUS} are needed. Add a node, "
+            "start it with a larger --num-cpus, or raise ray.num_cpus for a start on this machine."
+        )
     quiet_data()
 
 
@@ -103,3 +112,15 @@ def count_gpus() -> int:
     import ray  # noqa: PLC0415
 
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def room_for_actors() -> int:
+    """Long-lived processes that fit at once: one per GPU, else one per CPU with at least one CPU left.
+
+    The tasks that feed an actor pool need CPUs too. Where actors hold them all, everybody waits for everybody
+    for ever, and Ray says nothing.
+    """
+    import ray  # noqa: PLC0415
+
+    logical = int(ray.cluster_resources().get("CPU", 1))
+    return count_gpus() or max(1, min(count_cpus(), logical - 1 - logical // 16))

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from pipelines.cluster import count_cpus, count_gpus
+from pipelines.cluster import count_gpus, room_for_actors
 from pipelines.core.config import Config, EncoderConfig
 from pipelines.core.encoder import Encoder, content_hash, encoder_fingerprint
-from pipelines.core.errors import ArtefactError
+from pipelines.core.errors import ArtefactError, ConfigError
 from pipelines.core.layout import Layout
 from pipelines.core.schema import TEXT, TableName
 from pipelines.core.storage import part_paths, write_json, write_rows, write_table
@@ -34,6 +34,7 @@ __all__ = ["fingerprint", "run"]
 
 _TABLES: tuple[TableName, ...] = ("items", "users")
 _READ_BATCH = 16_384
+_TEXTS_WORTH_AN_ACTOR = 256
 
 
 def fingerprint(data: str, config: Config) -> str:  # noqa: ARG001 - one shape for all stages
@@ -128,11 +129,14 @@ class EncodeTexts:
 def _encode_missing(
     config: Config, layout: Layout, cache: Path, cached: pa.Array, n_missing: int, progress: Progress
 ) -> None:
-    gpus = count_gpus()
-    # never more actors than windows of work: each costs seconds of start-up and the encoder's memory
-    windows = -(-n_missing // config.embed.texts_per_task)
-    per_node = gpus or count_cpus()
-    size = config.embed.actors or max(1, min(per_node, max(windows, -(-n_missing // 256))))
+    gpus, room = count_gpus(), room_for_actors()
+    if config.embed.actors > room:
+        raise ConfigError(
+            f"embed.actors = {config.embed.actors} does not fit this cluster, which has room for {room}: one per GPU, "
+            "or else per CPU with one left for the tasks that feed them. Lower it, or set 0 to let Kindling choose."
+        )
+    # never more actors than there is work for: each costs seconds of start-up and the encoder's memory
+    size = config.embed.actors or max(1, min(room, -(-n_missing // _TEXTS_WORTH_AN_ACTOR)))
     window = max(1, min(config.embed.texts_per_task, -(-n_missing // size)))
     resources: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
     texts_ds = (
