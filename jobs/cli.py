@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from pipelines.core.config import load_config, to_toml
@@ -20,6 +22,9 @@ app = typer.Typer(
 )  # fmt: skip
 data_app = typer.Typer(no_args_is_help=True, help="Generate and check data.")
 app.add_typer(data_app, name="data")
+
+_STOPPED = 130
+"""The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see `kindling config`.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Directory of the build.")]
@@ -73,7 +78,9 @@ def recommend(
         raise InputError("recommend needs to know something: give --text, --user-id or --query.")
     model = load_current(out)
     if user_id is not None and not model.knows_user(user_id):
-        Console(stderr=True).print(f"[yellow]user '{user_id}' is not in this build: treated as new[/yellow]")
+        Console(stderr=True, markup=False).print(
+            f"user '{user_id}' is not in this build: treated as new", style="yellow"
+        )
     answer = model.recommend(Request(user_id=user_id, user_text=text, query=query, n=n, explain=explain))
     print_list(model, answer)
 
@@ -87,7 +94,7 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
 
     layout = Layout(out.resolve())
     settings = load_config(config or BundlePaths(layout.bundle(current_version(layout))).config)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _terminate_cleanly():
         try:
             connect(settings.ray)
@@ -134,10 +141,12 @@ def generate(
     try:
         settings = GeneratorConfig(n_items=items, n_users=users, n_interactions=interactions, seed=seed)
         catalogue = generate_catalogue(settings)
+    except ValidationError as e:
+        raise InputError("; ".join(str(problem["msg"]) for problem in e.errors())) from e
     except ValueError as e:
         raise InputError(str(e)) from e
     for name, path in write_catalogue(catalogue, directory).items():
-        Console().print(f"{name}: {path}", highlight=False, soft_wrap=True)
+        print(f"{name}: {path}")
 
 
 @data_app.command()
@@ -167,20 +176,31 @@ class _terminate_cleanly:
 
 def main() -> None:
     """Run the command line; expected failures are one message and their exit status, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name that is no Unicode must not break a message
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
     except KindlingError as e:
         _fail(e, e.exit_code)
-    except typer.Exit as e:
-        sys.exit(e.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        _fail("stopped; run the same command again to go on", 130)
     except typer.TyperException as e:  # a wrong flag
         _fail(f"{e.format_message()} See `kindling --help`.", 2)
+    except OSError as e:
+        _fail(
+            f"{e.filename or 'storage'}: {e.strerror or e}. Check the path, its permissions and the space left.",
+            5,
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        status = _STOPPED
+    except SystemExit as e:  # Ray's own answer to SIGTERM while it starts
+        status = _STOPPED if e.code == signal.SIGTERM else e.code
+    if status == _STOPPED:
+        _fail("stopped; run the same command again to go on", _STOPPED)
+    sys.exit(status or 0)
 
 
-def _fail(message: object, status: int) -> None:
-    Console(stderr=True).print(f"[bold red]kindling:[/bold red] {message}", highlight=False, soft_wrap=True)
+def _fail(message: object, status: int) -> NoReturn:
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    console.print("kindling:", style="bold red", end=" ")
+    console.print(str(message))
     sys.exit(status)

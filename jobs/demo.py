@@ -22,7 +22,7 @@ _ASKED: tuple[dict[str, Any], ...] = (
     {"n": 3},
 )
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def main(directory: Path) -> None:
@@ -40,7 +40,7 @@ def main(directory: Path) -> None:
 
 
 def _kindling(*arguments: str) -> None:
-    console.print(f"\n[bold]$ kindling {' '.join(arguments)}[/bold]")
+    console.print(f"\n$ kindling {' '.join(arguments)}", style="bold")
     finished = subprocess.run([_program(), *arguments], check=False)
     if finished.returncode:
         sys.exit(finished.returncode)
@@ -71,7 +71,7 @@ def _serve_and_ask(directory: Path, out: Path) -> None:
     config = directory / "serve.toml"
     config.write_text(f"[serve]\nport = {port}\n", encoding="utf-8")
     address = f"http://127.0.0.1:{port}"
-    console.print(f"\n[bold]$ kindling serve --out {out} --config {config}[/bold]")
+    console.print(f"\n$ kindling serve --out {out} --config {config}", style="bold")
     command = [_program(), "serve", "--out", str(out), "--config", str(config)]
     with (
         (directory / "serve.log").open("w") as log,

@@ -34,14 +34,14 @@ def run_checks(out: Path | None) -> bool:
     ]
     if out is not None:
         checks.append(("published build", lambda: _bundle(out)))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     passed = True
     for name, check in checks:
         try:
-            console.print(f"[green]ok[/green]   {name}: {check()}", soft_wrap=True)
+            console.print(f"ok   {name}: {check()}")
         except (KindlingError, OSError, importlib.metadata.PackageNotFoundError) as e:
             passed = False
-            console.print(f"[red]FAIL[/red] {name}: {e}", soft_wrap=True)
+            console.print(f"FAIL {name}: {e}", style="red")
     return passed
 
 

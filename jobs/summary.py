@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.core.layout import Layout
@@ -21,7 +22,7 @@ _SHOWN_PARTS = 4
 
 def print_build(outcomes: Sequence[Outcome], out: Path) -> None:
     """A line per stage and, after a whole build, the figures of every model."""
-    console = Console()
+    console = Console(markup=False)
     stages = Table(title="stages")
     for column, justify in (("stage", "left"), ("seconds", "right"), ("result", "left")):
         stages.add_column(column, justify=justify)  # type: ignore[arg-type]
@@ -65,14 +66,13 @@ def _short(value: object) -> str:
 
 def print_list(model: Recommender, answer: Sequence[Recommended]) -> None:
     """A list as a table and, where asked for, the largest shares of each score below it."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table(title=f"version {model.version}")
     for column in ("#", "item", "title", "score", "source"):
         table.add_column(column, justify="right" if column in ("#", "score") else "left", overflow="fold")
     for item in answer:
-        table.add_row(
-            str(item.rank), item.item_id, model.title(item.item_id)[:60], f"{item.score:.4f}", item.source
-        )
+        title = escape(model.title(item.item_id)[:60])
+        table.add_row(str(item.rank), escape(item.item_id), title, f"{item.score:.4f}", item.source)
     console.print(table)
     for item in answer:
         if item.parts is not None:

@@ -5,61 +5,94 @@ from __future__ import annotations
 from collections import Counter
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.core.config import Config
+from pipelines.core.encoder import content_hash
+from pipelines.core.enough import problems
 from pipelines.core.readers import cut_chunks, find_files, read_chunk
-from pipelines.core.schema import ITEM_ID, TABLES
+from pipelines.core.schema import ID_COLUMN, TABLES, TEXT, USER_ID, TableName
 from pipelines.core.validate import Checked, check_entities, check_interactions
+
+_NUMBERS = ("files", "read", "kept", "rejected")
+
+
+class _Findings:
+    """What was seen in all chunks so far."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = {table: Counter() for table in TABLES}
+        self.reasons: Counter[tuple[str, str]] = Counter()
+        self.examples: dict[tuple[str, str], str] = {}
+        self.texts: dict[str, dict[str, bytes]] = {table: {} for table in TABLES}
+        self.active_users: set[str] = set()
+
+    def add(self, table: TableName, checked: Checked) -> None:
+        """Count a chunk: its clean rows, its rejects, and rows whose id was there before."""
+        counts = self.counts[table]
+        counts.update({k: v for k, v in checked.counts.items() if k != "kept"})
+        for row in checked.rejects.to_pylist():
+            self._reject(table, row["reason"], f"{row['source']} row {row['row']}: {row['record']}")
+        if table == "interactions":
+            counts["kept"] += checked.table.num_rows
+            self.active_users.update(pc.unique(checked.table.column(USER_ID)).to_pylist())
+        elif checked.table.num_rows:
+            self._add_entities(table, checked.table)
+
+    def _add_entities(self, table: TableName, clean: pa.Table) -> None:
+        known = self.texts[table]
+        columns = (clean.column(name).to_pylist() for name in (ID_COLUMN[table], TEXT, "_source", "_row"))
+        for entity, text, source, row in zip(*columns, strict=True):
+            digest = content_hash(text)
+            if entity not in known:
+                known[entity] = digest
+                self.counts[table]["kept"] += 1
+            elif known[entity] == digest:
+                self.counts[table]["identical_duplicates_merged"] += 1
+            else:
+                self.counts[table]["rejected"] += 1
+                reason = f"{ID_COLUMN[table]} was there already with a different text"
+                self._reject(table, reason, f"{source} row {row}: {entity}")
+
+    def _reject(self, table: str, reason: str, example: str) -> None:
+        self.reasons[table, reason] += 1
+        self.examples.setdefault((table, reason), example)
 
 
 def print_validation(directory: str, config: Config) -> bool:
     """Print counts per table and reasons with examples; True when a build would accept the tables."""
-    console = Console()
-    item_ids: list[str] = []
-    summary = Table(title=f"tables in {directory}")
-    for name in ("table", "files", "rows", "usable", "rejected", "notes"):
-        summary.add_column(
-            name, justify="right" if name in ("files", "rows", "usable", "rejected") else "left"
-        )
-    reasons: Counter[tuple[str, str]] = Counter()
-    examples: dict[tuple[str, str], str] = {}
-    acceptable = True
+    findings = _Findings()
     for table in TABLES:
         files = find_files(directory, getattr(config.data, table))
-        counts: Counter[str] = Counter()
-        kept = 0
+        findings.counts[table]["files"] = len(files)
         for chunk in cut_chunks(directory, table, files):
             raw, bad = read_chunk(chunk, config.data.csv_delimiter)
-            checked: Checked = (
-                check_interactions(chunk, raw, bad, config, pa.array(item_ids, pa.string()))
-                if table == "interactions"
-                else check_entities(chunk, raw, bad, config)
-            )
-            counts += checked.counts
-            kept += checked.table.num_rows
-            if table == "items" and checked.table.num_rows:
-                item_ids += checked.table.column(ITEM_ID).to_pylist()
-            for row in checked.rejects.to_pylist():
-                key: tuple[str, str] = (table, row["reason"])
-                reasons[key] += 1
-                examples.setdefault(key, f"{row['source']} row {row['row']}: {row['record']}")
-        required = table == "items" or (table == "interactions" and not config.data.text_only)
-        acceptable &= not (required and kept == 0)
-        acceptable &= counts["rejected"] <= config.data.max_reject_share * counts["read"]
-        notes = ", ".join(
-            f"{k} {v}" for k, v in sorted(counts.items()) if k not in ("read", "rejected", "kept") and v
-        )
-        summary.add_row(
-            table, str(len(files)), str(counts["read"]), str(kept), str(counts["rejected"]), notes
-        )
-    if len(set(item_ids)) < len(item_ids):
-        reasons["items", f"{ITEM_ID} appears more than once"] = len(item_ids) - len(set(item_ids))
+            if table == "interactions":
+                items = pa.array(list(findings.texts["items"]), pa.string())
+                findings.add(table, check_interactions(chunk, raw, bad, config, items))
+            else:
+                findings.add(table, check_entities(chunk, raw, bad, config))
+    against = problems(findings.counts, len(findings.active_users), config)
+    _print(directory, findings, [message for _, message in against])
+    return not against
+
+
+def _print(directory: str, findings: _Findings, against: list[str]) -> None:
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    summary = Table(title=escape(f"tables in {directory}"))
+    for name in ("table", *_NUMBERS, "notes"):
+        summary.add_column(name, justify="right" if name in _NUMBERS else "left")
+    for table, counts in findings.counts.items():
+        notes = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k not in _NUMBERS and v)
+        summary.add_row(table, *(str(counts[n]) for n in _NUMBERS), notes)
     console.print(summary)
-    for (name, reason), count in reasons.most_common():
-        console.print(f"{name}: {count} × {reason}", highlight=False)
-        if (name, reason) in examples:
-            console.print(f"    {examples[name, reason]}", highlight=False, soft_wrap=True)
-    console.print("a build would accept these tables" if acceptable else "a build would stop here")
-    return acceptable
+    for key, count in findings.reasons.most_common():
+        console.print(f"{key[0]}: {count} × {key[1]}")
+        console.print(f"    {findings.examples[key]}")
+    for message in against:
+        console.print(f"a build would stop: {message}.")
+    if not against:
+        console.print("a build would accept these tables")

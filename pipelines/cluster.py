@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from typing import Any
 
@@ -27,6 +28,7 @@ _ENVIRONMENT = {
 
 
 _LEAST_CPUS = 2
+_PROBE_SECONDS = 5.0
 
 
 class ClusterError(KindlingError):
@@ -60,6 +62,7 @@ def connect(config: RayConfig) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         if config.object_store_mb:
             options["object_store_memory"] = config.object_store_mb << 20
+    _probe(address)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
@@ -81,6 +84,20 @@ def connect(config: RayConfig) -> None:
     quiet_data()
 
 
+def _probe(address: str) -> None:
+    """Say within seconds that nobody listens at host:port; Ray itself tries for minutes without a word."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return  # "auto", "local" and ray:// find out by themselves
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as e:
+        raise ClusterError(
+            f"no Ray cluster answers at '{address}': {e}. Check ray.address and RAY_ADDRESS, or leave both empty "
+            "to run on this machine."
+        ) from e
+
+
 def quiet_data() -> None:
     """Ray Data without its own bars, in this process."""
     import ray  # noqa: PLC0415
@@ -88,7 +105,8 @@ def quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # its errors come to us as exceptions; printed as well they would bury the one message that counts
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def shutdown() -> None:

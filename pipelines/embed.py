@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
+from ray.exceptions import RayError
 
 from pipelines.cluster import count_gpus, room_for_actors
 from pipelines.core.config import Config, EncoderConfig
@@ -57,10 +58,20 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     return dict(counts)
 
 
+def _read_cache(cache: Path, columns: list[str]) -> list[pa.Table]:
+    """The cache's parts; one that cannot be read is removed, for what it held can be made again."""
+    tables = []
+    for path in part_paths(cache):
+        try:
+            tables.append(pq.read_table(path, columns=columns))
+        except (OSError, pa.ArrowException):
+            path.unlink(missing_ok=True)
+    return tables
+
+
 @ray.remote
 def _cached_hashes(cache: Path) -> pa.Array:
-    parts = [pq.read_table(p, columns=["hash"]).column(0) for p in part_paths(cache)]
-    chunks = [c for p in parts for c in p.chunks]
+    chunks = [chunk for part in _read_cache(cache, ["hash"]) for chunk in part.column(0).chunks]
     return pc.unique(pa.chunked_array(chunks, pa.binary(16)))
 
 
@@ -149,14 +160,18 @@ def _encode_missing(
             compute=ray.data.ActorPoolStrategy(size=size), **resources,
         )
     )  # fmt: skip
-    with progress.bar("encoding texts", n_missing) as advance:
-        for row in texts_ds.iter_rows():
-            advance(int(row["n"]))
+    try:
+        with progress.bar("encoding texts", n_missing) as advance:
+            for row in texts_ds.iter_rows():
+                advance(int(row["n"]))
+    except RayError:
+        Encoder(config.encoder)  # an actor that cannot load it dies without its reason; here it is told
+        raise
 
 
 @ray.remote
 def _load_cache(cache: Path) -> tuple[pa.Array, npt.NDArray[np.float32]]:
-    parts = [pq.read_table(p) for p in part_paths(cache)]
+    parts = _read_cache(cache, ["hash", "vector"])
     if not parts:
         return pa.array([], pa.binary(16)), np.zeros((0, 1), dtype=np.float32)
     table = pa.concat_tables(parts).combine_chunks()

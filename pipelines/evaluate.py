@@ -16,14 +16,16 @@ import pyarrow.parquet as pq
 import ray
 import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
+from implicit.recommender_base import ModelFitError
 
 from pipelines.core import blend
 from pipelines.core.als import confidences
 from pipelines.core.config import Config
+from pipelines.core.errors import ConfigError
 from pipelines.core.ids import hash_ids, sampled
 from pipelines.core.layout import HeldOut, Layout
 from pipelines.core.measure import SLICES, SliceName, SliceResult, join_results, measure_block, summarize
-from pipelines.core.pairs import read_pairs, signs
+from pipelines.core.pairs import read_pairs, signs, wanted_counts
 from pipelines.core.report import render_report
 from pipelines.core.schema import ITEM_IDX, USER_IDX
 from pipelines.core.storage import read_rows, read_tensors, write_json, write_text
@@ -141,8 +143,8 @@ def _content_vectors(config: Config, layout: Layout) -> _Vectors:  # noqa: ARG00
 def _popularity_vectors(config: Config, layout: Layout) -> _Vectors:  # noqa: ARG001
     n_items = pq.read_metadata(layout.ids("items")).num_rows
     n_users = pq.read_metadata(layout.ids("users")).num_rows
-    counts = np.diff(read_pairs(layout.pairs("train", "item"), "item", 0, n_items, n_users).indptr)
-    return _Vectors(counts.astype(np.float32)[:, None], np.ones((n_users, 1), dtype=np.float32))
+    counts = wanted_counts(read_pairs(layout.pairs("train", "item"), "item", 0, n_items, n_users))
+    return _Vectors(counts[:, None], np.ones((n_users, 1), dtype=np.float32))
 
 
 @ray.remote
@@ -159,7 +161,13 @@ def _als_vectors(config: Config, layout: Layout) -> _Vectors:
         iterations=config.factorize.iterations, use_cg=False, use_native=True, num_threads=1,
         random_state=config.factorize.seed,
     )  # fmt: skip
-    model.fit(pairs, show_progress=False)
+    try:
+        model.fit(pairs, show_progress=False)
+    except (ValueError, ModelFitError) as e:
+        raise ConfigError(
+            f"the baseline 'als' cannot be fitted ({e}): raise evaluate.als_regularization, lower factorize.alpha, or "
+            "leave 'als' out of evaluate.baselines."
+        ) from e
     return _Vectors(model.item_factors, model.user_factors)
 
 

@@ -23,6 +23,7 @@ from pipelines.cluster import count_cpus
 from pipelines.core import als, blend
 from pipelines.core.als import RowShard
 from pipelines.core.config import BlendConfig, Config, FactorizeConfig
+from pipelines.core.errors import ConfigError
 from pipelines.core.ids import hash_ids, normal_by_id
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import Side, read_pairs, row_offsets, row_shard, signs, text_sums, wanted_counts
@@ -262,4 +263,9 @@ def _write(
 ) -> None:
     """Store a shard; from here on a cold row holds what its text predicts."""
     rows = als.fill_cold(factors, shard.evidence, shard.features @ text_map)
+    if not np.isfinite(rows).all():
+        raise ConfigError(
+            f"{side} factors are not finite: the settings of [factorize] are too large for these weights. Lower "
+            "factorize.alpha, or raise the regularization."
+        )
     write_rows(layout.factors(model, side), shard.start, rows)

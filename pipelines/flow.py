@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
+from ray.exceptions import RayError
 
 from pipelines import embed, evaluate, factorize, ingest, publish, split
 from pipelines.cluster import connect
 from pipelines.core.config import Config
-from pipelines.core.errors import ArtefactError, BusyError, ConfigError
+from pipelines.core.errors import ArtefactError, BusyError, ConfigError, KindlingError
 from pipelines.core.layout import Layout
-from pipelines.core.storage import digest_files, fresh_directory, read_json, write_json
+from pipelines.core.storage import digest_files, fresh_directory, read_json, write_json, write_text
 from pipelines.progress import Progress
 
 
@@ -142,13 +144,46 @@ def _run_stages(
         if stage.name != "publish":  # owns nothing but what it puts beside CURRENT
             fresh_directory(layout.stage(stage.name))
         started = time.monotonic()
-        summary = stage.run(config, layout, data, progress)
+        summary = _run(stage, config, layout, data, progress)
         seconds = round(time.monotonic() - started, 3)
         _write_marker(layout, stage.name, fingerprint, seconds, summary)
         outcomes.append(Outcome(stage.name, seconds, False, summary))
         progress.end(stage.name, seconds)
         write_json(layout.run_record, [vars(o) for o in outcomes])
     return outcomes
+
+
+def _run(stage: Stage, config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:
+    """Run one stage; what went wrong in a task of Ray comes out as if it had been raised here.
+
+    Raises:
+        KindlingError: the error itself, or for one that nobody expected, where its story is written.
+
+    """
+    try:
+        return stage.run(config, layout, data, progress)
+    except KindlingError as e:
+        # raised in a task it is one of ours and Ray's at once, and its text is Ray's
+        raise _cause(e) or e from None
+    except RayError as e:
+        expected = _cause(e)
+        if expected is not None:
+            raise expected from None
+        write_text(layout.error, "".join(traceback.format_exception(e)))
+        reason = next((line for line in reversed(str(e).splitlines()) if line.strip()), type(e).__name__)
+        raise KindlingError(
+            f"stage '{stage.name}' failed: {reason.strip()} The whole story: {layout.error}"
+        ) from e
+
+
+def _cause(error: BaseException) -> KindlingError | None:
+    """The error of ours at the bottom of Ray's wrappings, if there is one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KindlingError) and not isinstance(seen, RayError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
 
 
 def _stage_number(name: str | None, default: int) -> int:
@@ -178,7 +213,19 @@ def _read_marker(layout: Layout, name: str) -> dict[str, Any] | None:
         marker = read_json(layout.marker(name))
     except ArtefactError:
         return None
-    return marker if isinstance(marker, dict) and {"fingerprint", "seconds", "summary", "output"} <= marker.keys() else None  # fmt: skip  # noqa: E501
+    return marker if _is_marker(marker) and _files_are_there(layout.stage(name), marker["files"]) else None
+
+
+def _is_marker(marker: object) -> bool:
+    expected = {"fingerprint", "seconds", "summary", "output", "files"}
+    return isinstance(marker, dict) and expected <= marker.keys()
+
+
+def _files_are_there(root: Path, files: dict[str, int]) -> bool:
+    """Whether what a stage wrote still has the sizes it had; a part that somebody removed is made again."""
+    return all(
+        (root / name).is_file() and (root / name).stat().st_size == size for name, size in files.items()
+    )
 
 
 def _write_marker(
@@ -189,6 +236,7 @@ def _write_marker(
     files = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith((".", "_DONE"))]
     marker = {
         "fingerprint": fingerprint,
+        "files": {str(p.relative_to(root)): p.stat().st_size for p in files},
         "output": digest_files(files, root),
         "seconds": seconds,
         "summary": summary,

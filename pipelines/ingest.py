@@ -24,10 +24,11 @@ import ray
 
 from pipelines.core import tables
 from pipelines.core.config import Config
+from pipelines.core.enough import problems
 from pipelines.core.errors import InputError
 from pipelines.core.layout import Layout
 from pipelines.core.readers import Chunk, cut_chunks, find_files, read_chunk
-from pipelines.core.schema import REJECTS, TABLES, TableName
+from pipelines.core.schema import REJECTS, TABLES, USER_IDX, TableName
 from pipelines.core.storage import part_name, part_paths, write_json, write_table
 from pipelines.core.validate import check_entities, check_interactions
 from pipelines.progress import Progress
@@ -228,40 +229,15 @@ def _reasons(layout: Layout) -> dict[str, int]:
 
 def _check_enough(config: Config, layout: Layout, counts: dict[str, Counter[str]]) -> None:
     """Stop a build that would mean nothing, after the rejects are on storage for the user to look at."""
-    for table, count in counts.items():
-        if not count["kept"] and (
-            table == "items" or (table == "interactions" and not config.data.text_only)
-        ):
-            raise InputError(
-                f"table '{table}' has no usable rows: {count['read']} read, {count['rejected']} rejected"
-                f"{_samples(layout, table)}. Nothing can be built from it."
-            )
-        if count["rejected"] > config.data.max_reject_share * count["read"]:
-            raise InputError(
-                f"table '{table}': {count['rejected']} of {count['read']} rows were rejected, more than "
-                f"data.max_reject_share = {config.data.max_reject_share}{_samples(layout, table)}. They are in "
-                f"{layout.rejects / table}; mend them, or raise the share."
-            )
-    if counts["items"]["without_text"] >= counts["items"]["kept"]:
-        raise InputError(
-            f"none of the {counts['items']['kept']} items has any text in the columns "
-            f"{', '.join(config.data.item_text)}. Set data.item_text to the columns that describe them."
-        )
-    n_active = tables.count_distinct(part_paths(layout.tables / "interactions"), "user_idx")
-    if n_active < 2 and not config.data.text_only:
-        raise InputError(
-            f"interactions name {n_active} user; at least 2 are needed to learn from behaviour. Add "
-            "interactions, or set data.text_only = true to build from text alone."
-        )
+    n_active = tables.count_distinct(part_paths(layout.tables / "interactions"), USER_IDX)
+    for table, message in problems(counts, n_active, config):
+        raise InputError(f"{message}{_samples(layout, table)}.")
 
 
 def _samples(layout: Layout, table: str) -> str:
-    """The first few rejects in words."""
+    """The first few rejects in words, and where the others are."""
     for path in part_paths(layout.rejects / table):
         rows = pq.read_table(path).slice(0, 3).to_pylist()
-        return (
-            " (for example "
-            + "; ".join(f"{Path(r['source']).name} row {r['row']}: {r['reason']}" for r in rows)
-            + ")"
-        )
+        examples = "; ".join(f"{Path(r['source']).name} row {r['row']}: {r['reason']}" for r in rows)
+        return f" (for example {examples}; all of them are in {layout.rejects / table})"
     return ""

@@ -32,7 +32,7 @@ from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout, ModelName
-from pipelines.core.pairs import read_pairs
+from pipelines.core.pairs import read_pairs, wanted_counts
 from pipelines.core.storage import (
     part_paths,
     read_json,
@@ -54,10 +54,10 @@ _STAGES = ("ingest", "split", "embed", "factorize", "evaluate")
 def intact(layout: Layout) -> bool:
     """Whether something is in service; a marker alone does not bring back a deleted bundle."""
     try:
-        current_version(layout)
+        version = current_version(layout)
     except ArtefactError:
         return False
-    return layout.metrics.is_file()
+    return _is_whole(layout.bundle(version)) and layout.metrics.is_file()
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:
@@ -144,15 +144,17 @@ def _write_items(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
     """Item metadata part by part, then the vectors."""
     n_users = pq.read_metadata(layout.ids("users")).num_rows
     n_items = pq.read_metadata(layout.ids("items")).num_rows
-    counts = np.diff(read_pairs(layout.pairs(model, "item"), "item", 0, n_items, n_users).indptr)
+    pairs = read_pairs(layout.pairs(model, "item"), "item", 0, n_items, n_users)
+    counts, liked = np.diff(pairs.indptr), wanted_counts(pairs)
     parts = part_paths(layout.tables / "items")
     start = 0
     with replacing(paths.items) as temporary:
         writer = None
         for path in parts:
             table = pq.read_table(path)
-            evidence = pa.array(counts[start : start + table.num_rows].astype(np.int64))
-            table = table.append_column("n_interactions", evidence)
+            stop = start + table.num_rows
+            table = table.append_column("n_interactions", pa.array(counts[start:stop].astype(np.int64)))
+            table = table.append_column("n_wanted", pa.array(liked[start:stop].astype(np.int64)))
             writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
             writer.write_table(table)
             start += table.num_rows

@@ -114,7 +114,7 @@ def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -
     app: FastAPI = FastAPIOffline(
         title="Kindling", version="1", summary="Recommendations when there is little to go on."
     )
-    _add_errors(app)
+    _add_errors(app, limits)
     problems: dict[int | str, dict[str, object]] = {
         code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (422, 503)
     }
@@ -177,7 +177,7 @@ def _to_request(body: RecommendBody, limits: ServeConfig) -> requests.Request:
     )
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, limits: ServeConfig) -> None:
     """One shape for every error, and a request id on every answer."""
 
     def problem(request: Request, status: int, title: str, detail: str) -> Response:
@@ -189,8 +189,13 @@ def _add_errors(app: FastAPI) -> None:
     @app.middleware("http")
     async def identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         request.state.request_id = uuid.uuid4().hex
+        length = request.headers.get("content-length", "")
         try:
-            response = await call_next(request)
+            if length.isdigit() and int(length) > limits.max_body_bytes:
+                detail = f"the body has {length} bytes, expected at most {limits.max_body_bytes}"
+                response = problem(request, 413, "The request is too large", detail)
+            else:
+                response = await call_next(request)
         except Exception:
             log.exception("request %s failed", request.state.request_id)
             response = problem(request, 500, "Internal error", "the request failed; its id is in the log")
@@ -204,8 +209,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def bad_body(request: Request, error: RequestValidationError) -> Response:
         details = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in error.errors()[:10]
+            f"{'.'.join(str(p) for p in e['loc'][1:]) or 'body'}: {e['msg']}" for e in error.errors()[:10]
         )
+        if "json" not in request.headers.get("content-type", ""):
+            details += "; send it with Content-Type: application/json"
         return problem(request, 422, "The request is not well-formed", details)
 
     @app.exception_handler(HTTPException)

@@ -79,10 +79,15 @@ def _within(column: pa.ChunkedArray, name: str, bounds: dict[str, float]) -> npt
         raise InputError(f"filter: {bounds!r} on '{name}': expected min, max or both.")
     mask = _bools(pc.is_valid(column))
     if "min" in bounds:
-        mask &= _bools(pc.greater_equal(column, pa.scalar(bounds["min"])))
+        mask &= _bools(pc.greater_equal(column, _bound(bounds["min"], column)))
     if "max" in bounds:
-        mask &= _bools(pc.less_equal(column, pa.scalar(bounds["max"])))
+        mask &= _bools(pc.less_equal(column, _bound(bounds["max"], column)))
     return mask
+
+
+def _bound(value: float, column: pa.ChunkedArray) -> pa.Scalar:
+    # in single precision 19.99 is not 19.99: the bound is rounded as the values were
+    return pa.scalar(value, column.type) if pa.types.is_floating(column.type) else pa.scalar(value)
 
 
 def _bools(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
 from pipelines.core.layout import Layout
-from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS, TEXT, USER_ID
+from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS, N_WANTED, TEXT, USER_ID
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.filters import filter_mask
@@ -74,7 +74,8 @@ class Recommender:
         self._item_profiles: FloatArray = arrays["profiles"]
         self._vectors = blend(self._item_factors, self._item_profiles, self.config.blend.gamma)
         self._maps = read_tensors(paths.text_maps)
-        self._popularity = self.items.column(N_INTERACTIONS).to_numpy().astype(np.float32)
+        self._popularity = self.items.column(N_WANTED).to_numpy().astype(np.float32)
+        self._is_hot = self.items.column(N_INTERACTIONS).to_numpy() > 0
         self._shown = ~np.asarray(self.items.column(IS_HIDDEN).to_numpy(zero_copy_only=False), dtype=bool)
         self.encoder = encoder or self._load_encoder(paths)
 
@@ -230,7 +231,7 @@ class Recommender:
         ]  # fmt: skip
 
     def _source(self, row: int, known: _Known) -> Source:
-        if not len(known.event_items) or self._popularity[row] == 0:
+        if not len(known.event_items) or not self._is_hot[row]:
             return "text"
         return "fold_in" if known.new_take_part else "hot"
 

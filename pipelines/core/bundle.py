@@ -45,7 +45,7 @@ class BundlePaths:
 
     @property
     def items(self) -> Path:
-        """Parquet: id, text, metadata, `is_hidden`, `n_interactions` of each item, in row-number order."""
+        """Parquet: id, text, metadata, `is_hidden`, `n_interactions`, `n_wanted` of each item, in row-number order."""
         return self.root / "items.parquet"
 
     @property

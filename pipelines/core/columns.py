@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -163,3 +164,20 @@ def _written_seconds(column: pa.ChunkedArray, rejects: Rejects) -> npt.NDArray[n
     for index in np.flatnonzero(np.isnan(seconds) & texts.notna().to_numpy()):
         rejects.add([int(index)], f"timestamp is {str(texts[index])[:40]!r}, expected seconds or ISO 8601")
     return seconds
+
+
+_CSV_NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,14})(\.\d+)?", re.ASCII)
+
+
+def csv_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Metadata of a text file: numbers where every value is one, so that it can be filtered by range.
+
+    A code such as 007 or a number of more than 15 digits is no number, nor is anything beside it.
+    """
+    if not pa.types.is_string(column.type):
+        return column
+    texts = [v.strip() for v in column.to_pylist() if v is not None]
+    if not texts or not all(_CSV_NUMBER.fullmatch(text) for text in texts):
+        return column
+    kind = pa.float64() if any("." in text for text in texts) else pa.int64()
+    return pc.utf8_trim_whitespace(column).cast(kind)

@@ -8,13 +8,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import phonenumbers
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipelines.core.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Strength = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""Beyond these single precision gives out."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -64,9 +67,20 @@ class DataConfig(Section):
     text_only: bool = Field(
         False, description="true: build without behaviour when there are no interactions, from text alone"
     )
-    csv_delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(
-        ",", description="between the columns of .csv files; .tsv always uses a tab"
-    )
+    csv_delimiter: str = Field(",", description="between the columns of .csv files; .tsv always uses a tab")
+
+    @field_validator("csv_delimiter")
+    @classmethod
+    def _one_mark(cls, mark: str) -> str:
+        if (
+            len(mark) != 1
+            or not mark.isascii()
+            or mark.isalnum()
+            or mark in '"\n\r'
+            or (mark < " " and mark != "\t")
+        ):
+            raise ValueError("expected one character such as , ; | or a tab")
+        return mark
 
 
 class PrivacyConfig(Section):
@@ -78,6 +92,16 @@ class PrivacyConfig(Section):
     phone_regions: tuple[str, ...] = Field(
         ("US", "GB", "CN"), description="countries whose national phone formats are recognised"
     )
+
+    @field_validator("phone_regions")
+    @classmethod
+    def _known_regions(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [r for r in regions if r not in phonenumbers.SUPPORTED_REGIONS]
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)}: no such country; expected ISO 3166 codes such as US or CN"
+            )
+        return regions
 
 
 class SplitConfig(Section):
@@ -141,20 +165,18 @@ class FactorizeConfig(Section):
     """Implicit ALS whose factors start from what the text predicts."""
 
     n_factors: Positive = Field(128, description="length of a factor")
-    user_regularization: Annotated[float, Field(gt=0)] = Field(
+    user_regularization: Strength = Field(
         10.0, description="pull of a user's factor to its text's prediction"
     )
-    item_regularization: Annotated[float, Field(gt=0)] = Field(
+    item_regularization: Strength = Field(
         90.0, description="pull of an item's factor to its text's prediction"
     )
-    alpha: Annotated[float, Field(gt=0)] = Field(10.0, description="confidence = 1 + alpha * weight")
+    alpha: Strength = Field(10.0, description="confidence = 1 + alpha * weight")
     text_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="share of the text's prediction used; 0 is plain implicit ALS"
     )
-    user_ridge: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="regularization of the map from a user's text to factors"
-    )
-    item_ridge: Annotated[float, Field(gt=0)] = Field(
+    user_ridge: Strength = Field(1.0, description="regularization of the map from a user's text to factors")
+    item_ridge: Strength = Field(
         3.0, description="the same for items; raise it when there are few interactions per item"
     )
     iterations: Positive = Field(8, description="passes over users and items")
@@ -169,7 +191,9 @@ class FactorizeConfig(Section):
 class BlendConfig(Section):
     """How text and behaviour add up in a score: x_u . y_i + gamma * P_u . P_i."""
 
-    gamma: Annotated[float, Field(ge=0)] = Field(0.2, description="weight of the text-text term; tune it")
+    gamma: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.2, description="weight of the text-text term; tune it"
+    )
     history_power: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="a profile of n liked items is their sum over (1 + n) to this power; 1 is the mean"
     )
@@ -216,6 +240,7 @@ class ServeConfig(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
     replicas: Positive = Field(1, description="processes that answer; two or more survive a crash unnoticed")
+    max_body_bytes: Positive = Field(1_000_000, description="largest request; beyond it the answer is 413")
     max_n: Positive = Field(500, description="longest list a request may ask for")
     max_text_chars: Positive = Field(4000, description="longest text a request may carry")
     max_events: Positive = Field(500, description="most events a request may carry")

@@ -31,6 +31,11 @@ class Layout:
         """What the last run did, stage by stage."""
         return self.root / "run.json"
 
+    @property
+    def error(self) -> Path:
+        """Traceback of the last failure that nobody had expected."""
+        return self.root / "error.txt"
+
     def stage(self, name: str) -> Path:
         """Directory of one stage's artefacts."""
         return self.root / "stages" / name

@@ -58,6 +58,11 @@ class SourceFile:
     mtime_ns: int
 
 
+def is_csv(path: str) -> bool:
+    """Whether a file has no types of its own, only text."""
+    return path.removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
 def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """File system and path of a local path or URI.
 

@@ -20,9 +20,11 @@ TEXT = "text"
 IS_HIDDEN = "is_hidden"
 N_INTERACTIONS = "n_interactions"
 """Of an item, in a bundle: how many users it has interactions with."""
+N_WANTED = "n_wanted"
+"""Of an item, in a bundle: how many of those users want it; dislikes do not make an item popular."""
 ROW = "__row"
 """Column the readers add: the row's number in its file, from 1, header not counted."""
-RESERVED = ("_source", "_row", N_INTERACTIONS)
+RESERVED = ("_source", "_row", N_INTERACTIONS, N_WANTED)
 """Names that metadata of items and users cannot have."""
 
 MAX_WEIGHT = 1e6

@@ -104,6 +104,7 @@ def read_csv(raw: bytes, delimiter: str) -> tuple[pa.Table, list[BadRow]]:
     numbers = [n for n in range(1, total + 1) if n not in taken][: rest.num_rows]
     if not is_utf8:
         names = [name.encode("latin-1").decode() for name in names]
+    names = [name.strip() for name in names]  # "item_id, title" means title
     strings = [(c if is_utf8 else _original(c)).cast(pa.string(), safe=False) for c in rest.columns]
     return pa.Table.from_arrays([*strings, pa.array(numbers, pa.int64())], names=[*names, ROW]), bad
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.columns import (
     Rejects,
+    csv_values,
     hidden_flags,
     id_values,
     number_values,
@@ -23,7 +24,7 @@ from pipelines.core.config import Config
 from pipelines.core.errors import InputError
 from pipelines.core.ids import row_numbers
 from pipelines.core.privacy import scrub_personal_data
-from pipelines.core.readers import Chunk
+from pipelines.core.readers import Chunk, is_csv
 from pipelines.core.schema import (
     EVENT,
     ID_COLUMN,
@@ -118,6 +119,8 @@ def check_entities(chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Con
         if name in text_columns and pa.types.is_string(column.type):
             cleaned = [None if v is None else clean_text(v) for v in column.to_pylist()]
             column = pa.array(cleaned, pa.string())
+        elif is_csv(chunk.path):
+            column = csv_values(column)
         columns[name] = column
     columns["_source"] = pa.array([chunk.path] * table.num_rows, pa.string())
     columns["_row"] = table.column(ROW)
@@ -160,6 +163,11 @@ def check_interactions(
     weights = weights * factors
     keep = rejects.keep_mask()
     if config.data.like_threshold is not None:
+        if WEIGHT not in table.column_names:
+            raise InputError(
+                f"{chunk.path}: data.like_threshold = {config.data.like_threshold} needs a column '{WEIGHT}', and "
+                f'there is none. Set data.columns = {{{WEIGHT} = "<your column>"}}, or leave the threshold out.'
+            )
         with np.errstate(invalid="ignore"):
             liked = weights >= config.data.like_threshold
         counts["below_like_threshold"] = int((keep & ~liked).sum())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json, read_tensors
-from tests.conftest import kill_group, kindling, start_kindling
+from tests.conftest import command, kill_group, kindling, start_kindling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -192,6 +194,9 @@ def test_text_only_catalogue(tmp_path: Path, small_data: Path, small_config: Pat
     assert answer.status == 0, answer.err
 
 
+BUILT = ("no text at all", "unreadable file", "wrong types")
+"""Bad input that is also built from; a build and `data validate` share their checks."""
+
 BAD: dict[str, tuple[str, str, str]] = {
     "empty items": ("items.jsonl", "", "no usable rows"),
     "missing column": ("items.jsonl", '{"title": "a"}\n', "column 'item_id' is missing"),
@@ -222,11 +227,76 @@ def test_bad_input_is_one_clear_message(case: str, tmp_path: Path) -> None:
     if not name.startswith("interactions"):
         (data / "interactions.csv").write_text("user_id,item_id\nu1,1\nu2,2\n")
     (data / name).write_text(content)
-    finished = kindling("build", "--data", data, "--out", tmp_path / "out")
-    assert finished.status == 3, (finished.status, finished.err)
-    assert expected in finished.err
-    assert "Traceback" not in finished.err
+    checked = kindling("data", "validate", data)
+    assert checked.status == 3, (checked.out, checked.err)
+    assert expected in checked.out + checked.err
+    assert "Traceback" not in checked.out + checked.err
+    if case not in BUILT:
+        return
+    built = kindling("build", "--data", data, "--out", tmp_path / "out")
+    assert built.status == 3, (built.status, built.err)
+    assert expected in built.err
+    assert "Traceback" not in built.err
     assert not Layout(tmp_path / "out").current.exists()
+
+
+def test_an_encoder_that_is_not_there(tmp_path: Path, small_data: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[encoder]\nmodel = "{tmp_path / "nowhere"}"\n')
+    finished = kindling("build", "--data", small_data, "--out", tmp_path / "out", "--config", config)
+    assert finished.status == 2, finished.err
+    assert "cannot be loaded" in finished.err
+    assert "Traceback" not in finished.err
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path, small_data: Path) -> None:
+    (tmp_path / "file").write_text("")
+    finished = kindling("build", "--data", small_data, "--out", tmp_path / "file")
+    assert finished.status == 5
+    assert "Traceback" not in finished.err
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path, small_data: Path) -> None:
+    finished = kindling(
+        "build", "--data", small_data, "--out", tmp_path / "out", env={"RAY_ADDRESS": "127.0.0.1:9"}
+    )
+    assert finished.status == 6
+    assert "RAY_ADDRESS" in finished.err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_build_says_so(
+    sent: signal.Signals, tmp_path: Path, small_data: Path, small_config: Path
+) -> None:
+    out = tmp_path / "out"
+    build = subprocess.Popen(
+        command("build", "--data", small_data, "--out", out, "--config", small_config),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (out / "stages" / "embed").exists():
+        assert build.poll() is None
+    build.send_signal(sent)
+    _, said = build.communicate(timeout=60)
+    assert build.returncode == 130
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+
+
+def test_what_was_deleted_or_spoilt_is_made_again(copy: Path, small_data: Path, small_config: Path) -> None:
+    options = ("build", "--data", small_data, "--out", copy, "--config", small_config)
+    bundle = Layout(copy).bundle(current_version(Layout(copy)))
+    arrays = BundlePaths(bundle).item_arrays
+    whole = arrays.read_bytes()
+    arrays.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    next((Layout(copy).tables / "items").glob("*.parquet")).unlink()
+    cache = next((copy / "cache" / "embeddings").iterdir())
+    (cache / "garbage.parquet").write_text("garbage")
+    shutil.rmtree(copy / "stages" / "embed")
+    finished = kindling(*options)
+    assert finished.status == 0, finished.err
+    check_bundle(Layout(copy).bundle(current_version(Layout(copy))))
+    assert read_json(Layout(copy).embed_report)["to_encode"] == 0
+    assert kindling("recommend", "--out", copy, "--query", "tea", "-n", "2").status == 0
 
 
 def test_rejects_are_kept_with_source_row_and_reason(

@@ -97,6 +97,8 @@ def build_shop(data: Path, out: Path, encoder: Encoder) -> Shop:
     fitted = _fit(weights, items, users, encoder)
     counts = np.bincount(weights.indices, minlength=N_ITEMS)
     items = items.append_column("n_interactions", pa.array(counts.astype(np.int64)))
+    wanted = np.bincount(weights.indices[weights.data > 0], minlength=N_ITEMS)
+    items = items.append_column("n_wanted", pa.array(wanted.astype(np.int64)))
     _publish(Layout(out), items, users.select(["user_id"]), fitted, weights)
     history = {
         user: {item_ids[i]: float(w) for i, w in zip(weights[row].indices, weights[row].data, strict=True)}

@@ -91,7 +91,7 @@ def test_the_same_request_gets_the_same_answer(model: Recommender, shop: Shop, e
 
 def test_nobody_in_particular_gets_what_is_popular(model: Recommender, shop: Shop) -> None:
     answer = model.recommend(Request(n=EVERYTHING, explain=True))
-    popularity = dict(zip(shop.item_ids, shop.items.column("n_interactions").to_pylist(), strict=True))
+    popularity = dict(zip(shop.item_ids, shop.items.column("n_wanted").to_pylist(), strict=True))
     counts = [popularity[i] for i in ids(answer)]
     assert counts == sorted(counts, reverse=True)
     assert {item.source for item in answer} == {"fallback"}

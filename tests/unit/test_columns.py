@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.core.columns import (
     Rejects,
+    csv_values,
     hidden_flags,
     id_values,
     number_values,
@@ -223,3 +224,19 @@ def test_the_first_reason_counts_and_records_are_short() -> None:
 def test_values_as_strings() -> None:
     assert string_values(pa.chunked_array([pa.array(["a", None])])) == ["a", None]
     assert string_values(pa.chunked_array([pa.array([1, None])])) == ["1", None]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["5.5", " 7 ", None], [5.5, 7.0, None]),
+        (["3", "-4"], [3, -4]),
+        (["007", "8"], ["007", "8"]),
+        (["1e5", "2"], ["1e5", "2"]),
+        (["12345678901234567", "1"], ["12345678901234567", "1"]),
+        (["3", "three"], ["3", "three"]),
+        ([None, None], [None, None]),
+    ],
+)
+def test_numbers_in_text_files(cells: list[str | None], expected: list[object]) -> None:
+    assert csv_values(pa.chunked_array([pa.array(cells, pa.string())])).to_pylist() == expected
