@@ -34,6 +34,8 @@ from pipelines.progress import Progress
 __all__ = ["run"]
 
 FloatArray = npt.NDArray[np.float32]
+_BASELINE_ITERATIONS = 15
+"""What implicit does unless told otherwise; plain ALS starts from noise and needs them."""
 HELD_OUT: tuple[HeldOut, ...] = ("validation", "test")
 
 
@@ -153,19 +155,19 @@ def _als_vectors(config: Config, layout: Layout) -> _Vectors:
     n_items = pq.read_metadata(layout.ids("items")).num_rows
     n_users = pq.read_metadata(layout.ids("users")).num_rows
     pairs = read_pairs(layout.pairs("train", "user"), "user", 0, n_users, n_items)
-    pairs.data = confidences(pairs.data, config.factorize.alpha)
+    pairs.data = confidences(pairs.data, config.evaluate.als_alpha)
     if not pairs.nnz:
         return _Vectors(np.zeros((n_items, 1), dtype=np.float32), np.zeros((n_users, 1), dtype=np.float32))
     model = AlternatingLeastSquares(
         factors=config.factorize.n_factors, regularization=config.evaluate.als_regularization, alpha=1.0,
-        iterations=config.factorize.iterations, use_cg=False, use_native=True, num_threads=1,
+        iterations=_BASELINE_ITERATIONS, use_cg=False, use_native=True, num_threads=1,
         random_state=config.factorize.seed,
     )  # fmt: skip
     try:
         model.fit(pairs, show_progress=False)
     except (ValueError, ModelFitError) as e:
         raise ConfigError(
-            f"the baseline 'als' cannot be fitted ({e}): raise evaluate.als_regularization, lower factorize.alpha, or "
+            f"the baseline 'als' cannot be fitted ({e}): raise evaluate.als_regularization, lower evaluate.als_alpha, or "
             "leave 'als' out of evaluate.baselines."
         ) from e
     return _Vectors(model.item_factors, model.user_factors)

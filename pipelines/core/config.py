@@ -216,9 +216,10 @@ class EvaluateConfig(Section):
         1000, description="resamples of users behind each 95 % interval; 0: none"
     )
     seed: Seed = Field(0, description="of the bootstrap")
-    als_regularization: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="of the plain ALS baseline, which deserves tuning of its own"
+    als_regularization: Strength = Field(
+        30.0, description="of the plain ALS baseline; tune it too, or the comparison flatters the model"
     )
+    als_alpha: Strength = Field(10.0, description="alpha of the plain ALS baseline")
     max_users: Positive = Field(
         100_000, description="users measured per slice; a larger slice is sampled by user id"
     )
