@@ -167,8 +167,8 @@ def _als_vectors(config: Config, layout: Layout) -> _Vectors:
         model.fit(pairs, show_progress=False)
     except (ValueError, ModelFitError) as e:
         raise ConfigError(
-            f"the baseline 'als' cannot be fitted ({e}): raise evaluate.als_regularization, lower evaluate.als_alpha, or "
-            "leave 'als' out of evaluate.baselines."
+            f"the baseline 'als' cannot be fitted ({e}): raise evaluate.als_regularization, lower "
+            "evaluate.als_alpha, or leave 'als' out of evaluate.baselines."
         ) from e
     return _Vectors(model.item_factors, model.user_factors)
 
