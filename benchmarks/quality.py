@@ -47,14 +47,10 @@ def main() -> None:
 
 def render(name: str, config: Path, metrics: dict[str, Any]) -> str:
     """The page: circumstances, then a table per held-out set."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
     lines = [
         f"# Quality: {name}",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
-        f"commit {commit}.",
+        circumstances(),
         "",
         f"Command: `python benchmarks/quality.py {name} --data DIR --config {config}`.",
         "",
@@ -80,6 +76,15 @@ def render(name: str, config: Path, metrics: dict[str, Any]) -> str:
             lines.append(f"| {model} | " + " | ".join(cells) + " |")
     seconds = ", ".join(f"{k} {v:.1f}" for k, v in metrics["seconds"].items())
     return "\n".join([*lines, "", f"Seconds: {seconds}."]) + "\n"
+
+
+def circumstances() -> str:
+    """Date, hardware and commit of a measurement."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    machine = f"{processor()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {machine}, commit {commit}."
 
 
 def cell(value: float | None, bounds: list[float] | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 _READY_SECONDS = 120
+_CONFIG = Path(__file__).parent / "configs" / "demo.toml"
 _ASKED: tuple[dict[str, Any], ...] = (
     {"user_text": "I spend most weekends hiking and like light, simple gear", "n": 5},
     {"query": "waterproof tent for two", "n": 3},
@@ -30,7 +31,7 @@ def main(directory: Path) -> None:
     data, out = directory / "data", directory / "out"
     if not (data / "interactions.parquet").exists():
         _kindling("data", "generate", str(data))
-    _kindling("build", "--data", str(data), "--out", str(out))
+    _kindling("build", "--data", str(data), "--out", str(out), "--config", str(_CONFIG))
     _kindling("recommend", "--out", str(out), "--text", str(_ASKED[0]["user_text"]), "-n", "5")
     _kindling("recommend", "--out", str(out), "--user-id", _some_user(data), "-n", "5", "--explain")
     _serve_and_ask(directory, out)

@@ -78,23 +78,30 @@ def test_killed_build_is_finished_by_the_next(
     assert len(list(Layout(out).bundles.iterdir())) == 1, "published twice"
 
 
-@pytest.mark.parametrize("victim_name", ["EncodeTexts", "_solve", "_measure"])
-def test_a_killed_worker_is_replaced_within_the_run(
-    victim_name: str, tmp_path: Path, built: Path, small_data: Path, small_config: Path
+def is_victim(name: str, stage: str) -> bool:
+    """Whether a process does a stage's work: an encoder, or a worker between or in the middle of its tasks."""
+    if not name.startswith("ray::"):
+        return False
+    if stage == "embed":
+        return "EncodeTexts" in name
+    return name.startswith(("ray::IDLE", "ray::_")) and "Actor" not in name
+
+
+@pytest.mark.parametrize(
+    ("stage", "where"),
+    [("embed", "cache/embeddings"), ("factorize", "stages/factorize"), ("evaluate", "stages/evaluate")],
+)
+def test_killed_workers_are_replaced_within_the_run(
+    stage: str, where: str, tmp_path: Path, built: Path, small_data: Path, small_config: Path
 ) -> None:
     out = tmp_path / "out"
     build = start_kindling("build", "--data", small_data, "--out", out, "--config", small_config)
-    killed = 0
     try:
-        deadline = time.monotonic() + 200
-        while build.poll() is None and not killed and time.monotonic() < deadline:
-            for pid, arguments in descendants(build.pid):
-                if arguments.startswith("ray::") and victim_name in arguments:
-                    os.kill(pid, signal.SIGKILL)
-                    killed += 1
-                    break
-            time.sleep(0.005)
-        assert killed, f"no {victim_name} worker was seen"
+        wait_for(out / where, build)
+        victims = [pid for pid, name in descendants(build.pid) if is_victim(name, stage)]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        assert victims, f"nobody was there to be killed in {stage}"
         assert build.wait(timeout=300) == 0
     finally:
         if build.poll() is None:
