@@ -84,7 +84,8 @@ def test_any_cluster_gives_the_same_answer(
     assert finished.status == 0, finished.err[-3000:]
     said = json.loads(next(line for line in finished.out.splitlines() if line.startswith('{"nodes"')))
     assert said["lost"] == ([lose] if lose else [])
-    assert said["nodes"] == nodes - bool(lose)
+    # a lost node is noticed late, maybe after the build: that it was taken away is known from `lost`
+    assert said["nodes"] in ({nodes, nodes - 1} if lose else {nodes})
     ours, reference = arrays(out), arrays(built)
     for name, expected in reference.items():
         np.testing.assert_allclose(ours[name], expected, atol=2e-4, err_msg=name)
