@@ -323,3 +323,11 @@ def test_no_body_breaks_the_service(client: TestClient, body: object) -> None:
 def test_no_bytes_break_the_service(client: TestClient, raw: bytes) -> None:
     response = client.post(URL, content=raw, headers={"content-type": "application/json"})
     assert response.status_code in (200, 400, 422)
+
+
+def test_a_body_beyond_the_limit_is_refused() -> None:
+    client = TestClient(create_app(lambda: None, ServeConfig(max_body_bytes=100)))
+    refused = client.post("/v1/recommend", json={"query": "x" * 200})
+    assert refused.status_code == 413
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert client.post("/v1/recommend", json={"query": "x"}).status_code == 503

@@ -142,3 +142,8 @@ SCALARS = (
 def test_any_condition_is_a_mask_or_an_input_error(column: str, condition: Any) -> None:  # noqa: ANN401
     with contextlib.suppress(InputError):
         assert filter_mask(ITEMS, {column: condition}).shape == (3,)
+
+
+def test_a_bound_is_rounded_as_a_single_precision_column_is() -> None:
+    items = pa.table({"price": pa.array([19.99, 25.0], pa.float32())})
+    assert filter_mask(items, {"price": {"min": 19.99, "max": 19.99}}).tolist() == [True, False]

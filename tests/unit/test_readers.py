@@ -475,3 +475,11 @@ def test_unfinished_files_of_other_programs_are_not_read(tmp_path: Path) -> None
         path.write_text('{"item_id": "1"}\n')
     found = [f.path.removeprefix(str(folder)) for f in find_files(str(tmp_path), "items")]
     assert found == ["/a.jsonl", "/x=1/f.jsonl"]
+
+
+def test_spaces_around_csv_column_names_are_not_part_of_them(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id, title \n1,a pot\n")
+    (chunk,) = cut_chunks(str(tmp_path), "items", find_files(str(tmp_path), "items"))
+    table, bad = read_chunk(chunk)
+    assert table.column_names[:2] == ["item_id", "title"]
+    assert not bad
