@@ -15,6 +15,7 @@ from httpx import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.core.config import ServeConfig
 from serving.api import RecommendBody, create_app
 from serving.recommender import Recommender
 from serving.requests import Recommended, Request
