@@ -114,6 +114,39 @@ def test_there_are_presets() -> None:
         ({"split": {"cold_items": 1.0}}, ["split.cold_items = 1.0", "less than 1"]),
         ({"split": {"validation": 0.5, "test": 0.5}}, ["split.validation 0.5 + split.test 0.5", "below 1"]),
         ({"split": 3}, ["split = 3"]),
+        ({"split": {"newcomers": 1.0}}, ["split.newcomers = 1.0", "less than 1"]),
+        ({"lexical": {"weight": -0.1}}, ["lexical.weight = -0.1"]),
+        ({"lexical": {"max_share": 0}}, ["lexical.max_share = 0", "greater than 0"]),
+        ({"lexical": {"n_dims": 0}}, ["lexical.n_dims = 0"]),
+        ({"factorize": {"user_frequency_power": 2.5}}, ["factorize.user_frequency_power = 2.5"]),
+        ({"factorize": {"text_weight": 1.5}}, ["factorize.text_weight = 1.5"]),
+        ({"factorize": {"cold_ridge": -1}}, ["factorize.cold_ridge = -1"]),
+        ({"factorize": {"item_text_fade": float("nan")}}, ["factorize.item_text_fade = nan", "finite"]),
+        ({"blend": {"cold_scale": 0}}, ["blend.cold_scale = 0"]),
+        ({"blend": {"text_fade": -0.5}}, ["blend.text_fade = -0.5"]),
+        ({"evaluate": {"max_users": 0}}, ["evaluate.max_users = 0"]),
+        ({"evaluate": {"baselines": ["svd"]}}, ["evaluate.baselines.0 = 'svd'", "'popularity'", "'cmfrec'"]),
+        (
+            {"evaluate": {"baseline_settings": {"als_alfa": 3.0}}},
+            [
+                "evaluate.baseline_settings = ",
+                "als_alfa is no setting of a baseline; expected some of",
+                "als_alpha",
+            ],
+        ),
+        (
+            {"evaluate": {"baseline_settings": {"als_alpha": -3.0}}},
+            ["evaluate.baseline_settings.als_alpha = -3.0", "greater than"],
+        ),
+        (
+            {"evaluate": {"baseline_settings": {"iterations": 2.5}}},
+            ["evaluate.baseline_settings.iterations = 2.5", "integer"],
+        ),
+        (
+            {"evaluate": {"baseline_settings": {"bm25_b": "much"}}},
+            ["evaluate.baseline_settings.bm25_b = 'much'"],
+        ),
+        ({"data": {"vectors": {"title": 1.0}}}, ["data.vectors names title, which is no column of numbers"]),
     ],
 )
 def test_what_cannot_be_used_is_named(raw: dict[str, Any], named: list[str]) -> None:
@@ -168,3 +201,46 @@ def test_the_fingerprint_sees_its_sections_and_nothing_else() -> None:
     assert changed({"factorize": {"n_factors": 64}}) != base
     assert changed({"blend": {"gamma": 0.31}}) != base
     assert Config().fingerprint("factorize") != Config().fingerprint("factorize", "blend")
+
+
+@pytest.mark.parametrize(
+    ("ks", "k"),
+    [((5, 10, 20, 50), 20), ((1,), 1), ((10, 30), 10), ((30, 10), 10), ((1000, 24, 15), 24), ((50, 100), 50)],
+)
+def test_the_leading_length_is_the_one_nearest_to_20(ks: tuple[int, ...], k: int) -> None:
+    assert parse_config({"evaluate": {"ks": list(ks)}}, "x").evaluate.k == k
+
+
+@pytest.mark.parametrize(
+    ("split", "hides"),
+    [
+        ({}, True),
+        ({"newcomers": 0}, False),
+        ({"kind": "time"}, False),
+        ({"kind": "time", "newcomers": 0}, False),
+    ],
+)
+def test_users_are_hidden_from_a_model_of_their_own_in_a_random_split(
+    split: dict[str, Any], hides: bool
+) -> None:
+    assert parse_config({"split": split}, "x").split.hides_users == hides
+
+
+def test_settings_of_baselines_come_back_from_toml(tmp_path: Path) -> None:
+    given_settings = {"als_alpha": 40.0, "bm25_b": 0.5, "iterations": 8.0}
+    config = parse_config({"evaluate": {"baseline_settings": given_settings}}, "x")
+    assert config.evaluate.baseline_settings == given_settings
+    assert reload(config, tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "values"),
+    [
+        ("evaluate", "baselines", ["bm25", "als", "bm25"]),
+        ("evaluate", "ks", [20, 5, 20]),
+        ("relations", "columns", ["brand", "brand"]),
+    ],
+)
+def test_nothing_is_named_twice(section: str, key: str, values: list[object]) -> None:
+    with pytest.raises(ConfigError, match=rf"{section}\.{key} = .*{values[-1]} is named twice"):
+        parse_config({section: {key: values}}, "test")

@@ -1,0 +1,54 @@
+"""Settings of publishing, serving, and Ray."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.core.sections.base import Positive, Section
+
+
+class PublishConfig(Section):
+    """What is put into service."""
+
+    refit: bool = Field(
+        True, description="publish a model fitted on every row; false: the one the figures were measured on"
+    )
+    keep: Positive = Field(3, description="published versions kept for rollback, the newest first")
+
+
+class ServeConfig(Section):
+    """The HTTP service."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
+    replicas: Positive = Field(1, description="processes that answer; two or more survive a crash unnoticed")
+    max_body_bytes: Positive = Field(1_000_000, description="largest request; beyond it the answer is 413")
+    max_n: Positive = Field(500, description="longest list a request may ask for")
+    max_text_chars: Positive = Field(4000, description="longest text a request may carry")
+    max_events: Positive = Field(500, description="most events a request may carry")
+    max_ids: Positive = Field(10_000, description="most ids in exclude_ids")
+    max_ongoing_requests: Positive = Field(64, description="answered at once by one replica")
+    max_queued_requests: Positive = Field(256, description="beyond this the answer is 503")
+    request_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="seconds before a request is given up"
+    )
+    reload_seconds: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="how often a replica looks for a newly published version"
+    )
+
+
+class RayConfig(Section):
+    """Where the work runs."""
+
+    address: str = Field(
+        "",
+        description='of a running cluster, "auto" to find one; empty: RAY_ADDRESS if set, else this machine',
+    )
+    num_cpus: Annotated[int, Field(ge=0)] = Field(
+        0, description="logical CPUs of a local start; 0: those of the machine, at least 4 so nothing starves"
+    )
+    object_store_mb: Annotated[int, Field(ge=0)] = Field(
+        0, description="shared memory of a local start in MiB; 0: Ray's choice"
+    )
