@@ -3,10 +3,12 @@
 Dimensions: U users, I items, F factors, D text dimensions plus the constant, n rows of one shard.
 
     minimise  sum_ui c_ui (p_ui - x_u . y_i)^2
-              + lam_u sum_u |x_u - A f_u|^2 + lam_i sum_i |y_i - B g_i|^2 + ridge (|A|^2 + |B|^2)
+              + sum_u lam_u |x_u - s_u A f_u|^2 + sum_i lam_i |y_i - s_i B g_i|^2 + ridge (|A|^2 + |B|^2)
 
 p is 1 where the user wants the item, else 0; c is the confidence, 1 where nothing was observed. Solved by
 block coordinates (Hu, Koren and Volinsky 2008, with a Gaussian prior whose mean is the text's prediction).
+lam may grow with a row's evidence n (Rendle et al. 2021, iALS revisited), and the share s of the text's prediction may
+fade with it: see `row_regularization` and `prior_share`.
 Everything here works on one shard of rows and is deterministic; who holds which shard is not known here.
 """
 
@@ -77,12 +79,33 @@ def gramian(factors: FloatArray) -> DoubleArray:
     return np.asarray(wide.T @ wide)
 
 
+def row_regularization(evidence: IntArray, regularization: float, power: float) -> DoubleArray:
+    """Lam (n,) = regularization * (1 + n)^power of rows with n pairs.
+
+    1 + n is rounded to the next half power of two, so that the rows of a shard have a few dozen different lam and
+    are solved in as many groups.
+    """
+    levels = np.round(2.0 * np.log2(1.0 + evidence)) / 2.0
+    return np.asarray(regularization * np.exp2(power * levels))
+
+
+def prior_share(evidence: IntArray, fade: float) -> FloatArray:
+    """S (n,) = 1 / (1 + n / fade): what is left of the text's prediction after n pairs; fade 0 stands for never.
+
+    A prediction made from the very history that is solved for counts the same evidence twice. Where behaviour is
+    plentiful it has to give way faster than lam alone makes it.
+    """
+    if fade == 0:
+        return np.ones(len(evidence), dtype=np.float32)
+    return np.asarray(1.0 / (1.0 + evidence / fade), dtype=np.float32)
+
+
 def solve_rows(
     shard: RowShard,
     opposite: FloatArray,
     opposite_gramian: DoubleArray,
     prior: FloatArray,
-    regularization: float,
+    regularization: float | DoubleArray,
     *,
     solver: Literal["cholesky", "cg"] = "cholesky",
     cg_steps: int = 3,
@@ -102,7 +125,8 @@ def solve_rows(
         opposite: (m, F) factors of the other side, contiguous float32; cold rows must be zero.
         opposite_gramian: (F, F) its gramian.
         prior: (n, F) what the text predicts for each row.
-        regularization: lam > 0.
+        regularization: lam > 0, one for all rows or (n,) with few different values: rows of one value are one
+            call of the kernel.
         solver: "cholesky" or "cg".
         cg_steps: steps of CG.
         start: (n, F) where CG starts; the prior if absent.
@@ -115,28 +139,34 @@ def solve_rows(
     n, m = shard.n_rows, len(opposite)
     if n == 0:
         return np.zeros((0, opposite.shape[1]), dtype=np.float32)
-    scale = regularization if solver == "cholesky" else _CG_SCALE
-    own_confidence = 1.0 if solver == "cholesky" else regularization / _CG_SCALE
+    lam = np.broadcast_to(np.asarray(regularization, dtype=np.float64), (n,))
+    scale = lam if solver == "cholesky" else np.full(n, _CG_SCALE)
+    own_confidence = np.ones(n) if solver == "cholesky" else lam / _CG_SCALE
     # [Y ; scale * prior] in one buffer: the kernels want one contiguous, writable matrix
     extended = np.empty((m + n, opposite.shape[1]), dtype=np.float32)
     extended[:m] = opposite
-    np.multiply(prior, scale, out=extended[m:])
-    indptr, indices, data = _with_own_row(shard, m, own_confidence)
-    factors = np.ascontiguousarray(prior if start is None else start, dtype=np.float32).copy()
-    try:
-        with threadpool_limits(1, "blas"):
-            _run_kernel(
-                (indptr, indices, data), factors, extended, opposite_gramian, regularization,
-                solver=solver, cg_steps=cg_steps, num_threads=num_threads,
-            )  # fmt: skip
-    except ValueError as e:
-        raise ConfigError(
-            f"a row of rows {shard.start} to {shard.start + n} cannot be solved ({e}): a regularization of "
-            f"{regularization} is too small for these confidences. Raise factorize.user_regularization and "
-            "factorize.item_regularization, or lower factorize.alpha."
-        ) from e
-    factors[shard.evidence == 0] = 0.0
-    return factors
+    np.multiply(prior, scale[:, None], out=extended[m:], casting="same_kind")
+    order = np.argsort(lam, kind="stable")
+    indptr, indices, data = _with_own_row(shard, order, m, own_confidence)
+    factors = np.ascontiguousarray((prior if start is None else start)[order], dtype=np.float32)
+    cuts = np.flatnonzero(np.diff(lam[order], prepend=-1.0, append=-1.0))
+    for first, last in pairwise(int(c) for c in cuts):  # rows of one lam; the kernels take a window of indptr
+        try:
+            with threadpool_limits(1, "blas"):
+                _run_kernel(
+                    (indptr[first : last + 1], indices, data), factors[first:last], extended, opposite_gramian,
+                    float(lam[order[first]]), solver=solver, cg_steps=cg_steps, num_threads=num_threads,
+                )  # fmt: skip
+        except ValueError as e:
+            raise ConfigError(
+                f"a row of rows {shard.start} to {shard.start + n} cannot be solved ({e}): a regularization of "
+                f"{lam[order[first]]:g} is too small for these confidences. Raise factorize.user_regularization and "
+                "factorize.item_regularization, or lower factorize.alpha."
+            ) from e
+    solved = np.empty_like(factors)
+    solved[order] = factors
+    solved[shard.evidence == 0] = 0.0
+    return solved
 
 
 def _run_kernel(
@@ -153,16 +183,23 @@ def _run_kernel(
         )
 
 
-def _with_own_row(shard: RowShard, m: int, confidence: float) -> tuple[IntArray, IntArray, FloatArray]:
-    """The shard's sparse rows, each with one entry more that points at its own row m + r."""
+def _with_own_row(
+    shard: RowShard, order: npt.NDArray[np.intp], m: int, confidence: DoubleArray
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """The shard's sparse rows in `order`, row r with one entry more that points at its own row m + r."""
     n = shard.n_rows
-    indptr = (shard.indptr + np.arange(n + 1)).astype(np.int32)
+    lengths = shard.evidence[order]
+    indptr = np.concatenate([[0], np.cumsum(lengths + 1)]).astype(np.int32)
     own = np.zeros(len(shard.indices) + n, dtype=bool)
     own[indptr[1:] - 1] = True
+    # position in the shard of every entry, row after row in the new order
+    taken = np.arange(len(shard.indices)) + np.repeat(
+        shard.indptr[order] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths
+    )
     indices = np.empty(len(own), dtype=np.int32)
     data = np.empty(len(own), dtype=np.float32)
-    indices[~own], indices[own] = shard.indices, m + np.arange(n)
-    data[~own], data[own] = shard.confidences, confidence
+    indices[~own], indices[own] = shard.indices[taken], m + order
+    data[~own], data[own] = shard.confidences[taken], confidence[order]
     return indptr, indices, data
 
 
@@ -176,7 +213,7 @@ def map_gram(features: FloatArray, counts: npt.NDArray[np.float32]) -> DoubleArr
 
     Args:
         features: (m, D) single texts.
-        counts: (m,) wanted pairs each text stands for.
+        counts: (m,) wanted pairs each text stands for, or another weight made from them.
 
     """
     return np.asarray((features.astype(np.float64) * counts[:, None]).T @ features)

@@ -1,15 +1,20 @@
 """From text embeddings to features and profiles, and from both parts of the model to one dot product.
 
-Dimensions: n rows, E embedding, D = E + 1, F factors.
+Dimensions: n rows, E embedding (E' with the profiles' extra blocks), D = E + 1, F factors.
 
-    R'_ui = x_u . y_i + gamma * P_u . P_i = [x_u ; sqrt(gamma) P_u] . [y_i ; sqrt(gamma) P_i]
+    R'_ui = scale_i (x_u . y_i + gamma_i * P_u . P_i)
+          = [x_u ; sqrt(gamma) P_u] . scale_i [y_i ; sqrt(gamma) (1 + n_i)^-text_fade P_i]
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+
+from pipelines.core.config import BlendConfig
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -37,6 +42,23 @@ def mean_statistics(
     return chosen.sum(axis=0), len(chosen)
 
 
+def text_profile(raw: FloatArray, mean: FloatArray, n_embedding: int, lexical_weight: float) -> FloatArray:
+    """[centre(embedding) ; w * centre(words)] (n, E), what a text says and which words it uses.
+
+    Args:
+        raw: (n, E) embeddings with the lexical vectors, if any, beside them.
+        mean: (E,) of the warm rows, or (n, E) one for each row.
+        n_embedding: how many of the columns are the encoder's.
+        lexical_weight: w.
+
+    """
+    meaning = centre(raw[..., :n_embedding], mean[..., :n_embedding])
+    if raw.shape[-1] == n_embedding:
+        return meaning
+    words = centre(raw[..., n_embedding:], mean[..., n_embedding:])
+    return np.ascontiguousarray(np.concatenate([meaning, np.float32(lexical_weight) * words], axis=-1))
+
+
 def profiles(
     liked: sp.csr_matrix,
     item_profiles: FloatArray,
@@ -59,6 +81,29 @@ def profiles(
     return np.asarray(total / np.power(1.0 + n_liked, power)[:, None], dtype=np.float32)
 
 
+def pad(vectors: FloatArray, width: int) -> FloatArray:
+    """(n, width) with zeros after the columns there are: words say nothing about a profile's extra blocks."""
+    missing = width - vectors.shape[-1]
+    if not missing:
+        return vectors
+    return np.concatenate([vectors, np.zeros((*vectors.shape[:-1], missing), dtype=np.float32)], axis=-1)
+
+
+def join_blocks(text: FloatArray, extra: Sequence[tuple[float, FloatArray, FloatArray]]) -> FloatArray:
+    """[text ; w_1 * centre(extra_1) ; ...] (n, E'), the profiles of items.
+
+    Args:
+        text: (n, E) centred embeddings.
+        extra: (weight, (n, L) vectors, (L,) their mean over warm rows) of each block; a row of zeros, which
+            stands for nothing known, stays zero.
+
+    """
+    if not extra:
+        return text
+    blocks = [np.float32(weight) * centre(vectors, mean) for weight, vectors, mean in extra]
+    return np.ascontiguousarray(np.concatenate([text, *blocks], axis=-1))
+
+
 def features(profile: FloatArray) -> FloatArray:
     """F or g (n, D): the profile's direction with a constant 1 appended, so that the map has an intercept."""
     ones = np.ones((*profile.shape[:-1], 1), dtype=np.float32)
@@ -76,3 +121,22 @@ def blend(factors: FloatArray, profile: FloatArray, gamma: float) -> FloatArray:
     return np.ascontiguousarray(
         np.concatenate([factors, np.float32(np.sqrt(gamma)) * profile], axis=-1), dtype=np.float32
     )
+
+
+def item_vectors(
+    factors: FloatArray, profiles: FloatArray, evidence: npt.NDArray[np.int64], settings: BlendConfig
+) -> FloatArray:
+    """(n, F + E) the items' half of a score: one product with `blend` of a user's ranks them.
+
+    Args:
+        factors: (n, F).
+        profiles: (n, E).
+        evidence: (n,) interactions of each item. The more there are, the less its text has to say beside them
+            (`text_fade`); and where there are none, the score is scaled (`cold_scale`), for a prediction from text
+            alone is shorter than a factor that behaviour has stretched.
+        settings: gamma, text_fade, cold_scale.
+
+    """
+    fade = np.power(1.0 + evidence, -settings.text_fade).astype(np.float32)[:, None]
+    scale = np.where(evidence > 0, 1.0, settings.cold_scale).astype(np.float32)[:, None]
+    return np.ascontiguousarray(scale * blend(factors, fade * profiles, settings.gamma))

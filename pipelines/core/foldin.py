@@ -4,7 +4,7 @@ Dimensions: n events, E embedding, D = E + 1, F factors.
 
 The row solve of ALS is a Gaussian posterior. For a user with text prediction A f and events S,
 
-    H = G + sum_S (c - 1) y y' + lam I        x = H^-1 (lam A f + sum_{wanted} c y)
+    H = G + sum_S (c - 1) y y' + lam I        x = H^-1 (lam s A f + sum_{wanted} c y)
 
 so x is a sum of one term for the text and one per event: the split of a score that is shown as explanation.
 """
@@ -87,7 +87,7 @@ def build_profile(
 
 def fold_in(
     profile: Profile, user_map: FloatArray, item_factors: FloatArray, confidences: FloatArray,
-    gramian: FloatArray, regularization: float,
+    gramian: FloatArray, regularization: float, share: float = 1.0,
 ) -> FoldedUser:  # fmt: skip
     """Solve one user's row exactly and keep the terms apart.
 
@@ -97,12 +97,13 @@ def fold_in(
         item_factors: (n, F) factors of the events' items.
         confidences: (n,) c for wanted, -c for unwanted items.
         gramian: (F, F) of the hot items.
-        regularization: lam of the user side.
+        regularization: lam of a user with n events, see `als.row_regularization`.
+        share: s, what is left of the text's prediction after n events, see `als.prior_share`.
 
     """
     length = float(np.linalg.norm(profile.total))
-    scale = 1.0 / length if length > 1e-9 else 0.0
-    text_map, intercept = user_map[:-1].astype(np.float64), user_map[-1].astype(np.float64)
+    scale = share / length if length > 1e-9 else 0.0
+    text_map, intercept = user_map[:-1].astype(np.float64), share * user_map[-1].astype(np.float64)
     words, events = scale * profile.words @ text_map, scale * profile.events @ text_map
     if not len(confidences):
         return FoldedUser(intercept, words, events)

@@ -1,4 +1,4 @@
-"""Row solves, maps and shards of ALS against dense solves, `implicit` itself and known answers.
+"""Row solves, maps and cuts of ALS against dense solves, `implicit` itself and known answers.
 
 Dimensions as in `als`: U users, I items, F factors, D text dimensions plus the constant.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +47,11 @@ def bare_shard(weights: sp.csr_matrix, alpha: float = ALPHA) -> RowShard:
 
 
 def dense_solve(
-    shard: RowShard, opposite: FloatArray, prior: FloatArray, regularization: float
+    shard: RowShard, opposite: FloatArray, prior: FloatArray, regularization: float | DoubleArray
 ) -> DoubleArray:
     """Each row's minimiser, as a weighted least squares over every opposite row, observed or not."""
     y = opposite.astype(np.float64)
+    strengths = np.broadcast_to(np.asarray(regularization, dtype=np.float64), (shard.n_rows,))
     n_factors = y.shape[1]
     solved = np.zeros((shard.n_rows, n_factors))
     for row in range(shard.n_rows):
@@ -59,8 +61,9 @@ def dense_solve(
             wanted[shard.indices[entry]] = shard.confidences[entry] > 0
         if shard.indptr[row] < shard.indptr[row + 1]:
             root = np.sqrt(confidence)
-            left = np.concatenate([root[:, None] * y, np.sqrt(regularization) * np.eye(n_factors)])
-            right = np.concatenate([root * wanted, np.sqrt(regularization) * prior[row].astype(np.float64)])
+            pull = np.sqrt(strengths[row])
+            left = np.concatenate([root[:, None] * y, pull * np.eye(n_factors)])
+            right = np.concatenate([root * wanted, pull * prior[row].astype(np.float64)])
             solved[row] = np.linalg.lstsq(left, right, rcond=None)[0]
     return solved
 
@@ -142,6 +145,85 @@ def test_a_long_prior_does_not_weigh_on_itself(solver: str) -> None:
         case.shard, case.opposite, case.gramian, case.prior, case.regularization, solver=solver, cg_steps=60
     )
     np.testing.assert_allclose(found, case.expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 14), st.integers(1, 20), st.integers(1, 6), st.integers(1, 14)
+)
+def test_each_row_may_have_a_regularization_of_its_own(
+    solver: Literal["cholesky", "cg"], seed: int, n: int, m: int, n_factors: int, n_different: int
+) -> None:
+    """Rows are solved in groups of one regularization; the answer is in the order of the rows."""
+    case = make_case(seed, n, m, n_factors)
+    rng = np.random.default_rng(seed)
+    strengths = rng.choice(np.exp2(rng.uniform(-2, 6, n_different)), n)
+    start = normal(rng, n, n_factors)
+    found = als.solve_rows(
+        case.shard,
+        case.opposite,
+        case.gramian,
+        case.prior,
+        strengths,
+        solver=solver,
+        cg_steps=80,
+        start=start,
+    )
+    expected = dense_solve(case.shard, case.opposite, case.prior, strengths)
+    scale = max(1, np.abs(case.prior).max(), np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=(2e-5 if solver == "cholesky" else 2e-3) * scale)
+    assert not found[case.shard.evidence == 0].any()
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_one_regularization_for_all_is_the_same_as_one_each(solver: Literal["cholesky", "cg"]) -> None:
+    case = make_case(14)
+    one, each = (
+        als.solve_rows(case.shard, case.opposite, case.gramian, case.prior, lam, solver=solver)
+        for lam in (7.0, np.full(case.shard.n_rows, 7.0))
+    )
+    np.testing.assert_array_equal(one, each)
+
+
+def test_a_row_by_itself_is_solved_as_among_others() -> None:
+    """Rows between others of another regularization: each in a call of its own gives the same."""
+    case = make_case(15, n=9)
+    strengths = np.array([3.0, 1, 3, 0.5, 1, 3, 8, 0.5, 1])
+    together = als.solve_rows(case.shard, case.opposite, case.gramian, case.prior, strengths)
+    for row in range(9):
+        cut = slice(case.shard.indptr[row], case.shard.indptr[row + 1])
+        alone = replace(
+            case.shard,
+            indptr=(case.shard.indptr[row : row + 2] - case.shard.indptr[row]).astype(np.int32),
+            indices=case.shard.indices[cut],
+            confidences=case.shard.confidences[cut],
+        )
+        found = als.solve_rows(
+            alone, case.opposite, case.gramian, case.prior[row : row + 1], float(strengths[row])
+        )
+        np.testing.assert_allclose(found[0], together[row], atol=1e-6)
+
+
+def test_regularization_grows_with_evidence_in_half_powers_of_two() -> None:
+    evidence = np.array([0, 1, 2, 3, 4, 6, 7, 15, 1023], dtype=np.int32)
+    found = als.row_regularization(evidence, 5.0, 1.0)
+    # 3 counts as 2^1.5, 5 as 2^2.5 (5.66) and 7 as 2^3
+    expected = 5 * np.array([1, 2, 2**1.5, 4, 2**2.5, 8, 8, 16, 1024])
+    np.testing.assert_allclose(found, expected[[0, 1, 2, 3, 4, 5, 6, 7, 8]])
+    np.testing.assert_allclose(als.row_regularization(evidence, 5.0, 0.5), 5 * (expected / 5) ** 0.5)
+    np.testing.assert_array_equal(als.row_regularization(evidence, 5.0, 0.0), np.full(9, 5.0))
+    every = als.row_regularization(np.arange(100_000, dtype=np.int32), 1.0, 1.0)
+    assert len(np.unique(every)) < 40
+    assert np.all(np.abs(np.log2(every / (1 + np.arange(100_000)))) <= 0.25 + 1e-9)
+
+
+def test_the_share_of_the_text_fades_with_evidence() -> None:
+    evidence = np.array([0, 5, 10, 990], dtype=np.int32)
+    found = als.prior_share(evidence, 10.0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [1, 1 / 1.5, 0.5, 0.01], rtol=1e-6)
+    np.testing.assert_array_equal(als.prior_share(evidence, 0.0), np.ones(4))
 
 
 @pytest.mark.parametrize("solver", ["cholesky", "cg"])
@@ -244,159 +326,17 @@ def test_without_text_it_is_implicit(solver: str) -> None:
     np.testing.assert_allclose(y, theirs.item_factors, atol=2e-5)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """Factors and maps of both sides, cold rows filled in."""
-
-    x: FloatArray
-    y: FloatArray
-    user_map: FloatArray
-    item_map: FloatArray
-
-
-def fit(
-    weights: sp.csr_matrix, item_text: FloatArray, own_text: FloatArray, item_start: FloatArray, *,
-    n_shards: int = 1, iterations: int = 4, regularization: float = 2.0, solver: str = "cholesky",
-) -> Fitted:  # fmt: skip
-    """The alternation of the factorize stage, with shards but without Ray."""
-    features = blend.features(item_text)
-    by_item = weights.T.tocsr()
-    profile = blend.profiles(weights.sign().tocsr(), item_text, own_text, 1.0, 0.5)
-    own = blend.own_features(own_text)
-    counts = wanted_counts(by_item)
-
-    def shards(
-        rows: sp.csr_matrix, row_features: FloatArray, sums: FloatArray
-    ) -> list[tuple[RowShard, slice]]:
-        cuts = als.cut_rows(rows.indptr.astype(np.int64), n_shards)
-        return [(row_shard(rows[a:b], a, row_features[a:b], sums[a:b], ALPHA), slice(a, b)) for a, b in cuts]
-
-    def solve(
-        side: list[tuple[RowShard, slice]], opposite: list[FloatArray], text_map: FloatArray
-    ) -> list[FloatArray]:
-        gram = np.sum([als.gramian(part) for part in opposite], axis=0)
-        return [
-            als.solve_rows(
-                shard,
-                np.concatenate(opposite),
-                gram,
-                shard.features @ text_map,
-                regularization,
-                solver=solver,
-                cg_steps=5,
-            )
-            for shard, _ in side
-        ]
-
-    def fit_map(
-        side: list[tuple[RowShard, slice]], factors: list[FloatArray], gram: DoubleArray
-    ) -> FloatArray:
-        cross = np.sum([als.map_cross(s, f) for (s, _), f in zip(side, factors, strict=True)], axis=0)
-        return als.ridge_map(gram, cross, 1.0)
-
-    users = shards(weights, blend.features(profile), text_sums(weights, features, own))
-    items = shards(by_item, features, features * counts[:, None])
-    item_gram = np.sum([als.map_gram(features[cut], counts[cut]) for _, cut in items], axis=0)
-    user_gram = item_gram + np.sum(
-        [als.map_gram(own[cut], wanted_counts(weights[cut])) for _, cut in users], axis=0
-    )
-    user_map = item_map = np.zeros((features.shape[1], item_start.shape[1]), dtype=np.float32)
-    y = [
-        np.where((shard.evidence > 0)[:, None], item_start[cut], 0).astype(np.float32) for shard, cut in items
-    ]
-    for _ in range(iterations):
-        x = solve(users, y, user_map)
-        user_map = fit_map(users, x, user_gram)
-        y = solve(items, x, item_map)
-        item_map = fit_map(items, y, item_gram)
-    x = solve(users, y, user_map)
-
-    def filled(
-        side: list[tuple[RowShard, slice]], factors: list[FloatArray], text_map: FloatArray
-    ) -> FloatArray:
-        return np.concatenate(
-            [
-                als.fill_cold(f, s.evidence, s.features @ text_map)
-                for (s, _), f in zip(side, factors, strict=True)
-            ]
-        )
-
-    return Fitted(filled(users, x, user_map), filled(items, y, item_map), user_map, item_map)
-
-
-def random_problem(seed: int) -> tuple[sp.csr_matrix, FloatArray, FloatArray, FloatArray]:
+def random_problem(seed: int) -> tuple[sp.csr_matrix, FloatArray, FloatArray]:
     rng = np.random.default_rng(seed)
     own = blend.normalize(normal(rng, 50, 5))
     own[::4] = 0  # users without a text of their own
-    return (
-        random_weights(rng, 50, 35),
-        blend.normalize(normal(rng, 35, 5)),
-        own,
-        np.float32(0.01) * normal(rng, 35, 6),
-    )
-
-
-@pytest.mark.parametrize("solver", ["cholesky", "cg"])
-def test_the_number_of_shards_changes_nothing(solver: str) -> None:
-    problem = random_problem(7)
-    whole = fit(*problem, solver=solver)
-    for n_shards in (2, 7):
-        cut = fit(*problem, n_shards=n_shards, solver=solver)
-        for name in ("x", "y", "user_map", "item_map"):
-            np.testing.assert_allclose(getattr(cut, name), getattr(whole, name), atol=2e-6, err_msg=name)
-
-
-def test_permuting_users_permutes_their_factors_and_leaves_the_items() -> None:
-    weights, item_text, own_text, start = random_problem(8)
-    order = np.random.default_rng(1).permutation(weights.shape[0])
-    straight = fit(weights, item_text, own_text, start)
-    permuted = fit(weights[order], item_text, own_text[order], start)
-    np.testing.assert_allclose(permuted.x, straight.x[order], atol=1e-5)
-    np.testing.assert_allclose(permuted.y, straight.y, atol=1e-5)
-
-
-def checkerboard(n: int) -> sp.csr_matrix:
-    """User u wants item i where both are even or both odd."""
-    return sp.csr_matrix(np.equal.outer(np.arange(n) % 2, np.arange(n) % 2).astype(np.float32))
-
-
-def test_checkerboard_is_reproduced() -> None:
-    n = 20
-    board = checkerboard(n)
-    no_text = np.zeros((n, 2), dtype=np.float32)
-    start = np.float32(0.1) * normal(np.random.default_rng(0), n, 3)
-    fitted = fit(board, no_text, no_text, start, iterations=15, regularization=1e-3)
-    np.testing.assert_allclose(fitted.x @ fitted.y.T, board.toarray(), atol=1e-2)
-
-
-def test_checkerboard_minus_one_pair_per_user_brings_that_pair_back() -> None:
-    n = 20
-    board = checkerboard(n).tolil()
-    board.setdiag(0)
-    no_text = np.zeros((n, 2), dtype=np.float32)
-    start = np.float32(0.1) * normal(np.random.default_rng(0), n, 2)
-    fitted = fit(board.tocsr(), no_text, no_text, start, iterations=10, regularization=1.0)
-    scores = np.where(board.toarray() > 0, -np.inf, fitted.x @ fitted.y.T)
-    np.testing.assert_array_equal(scores.argmax(axis=1), np.arange(n))
-
-
-def test_cold_rows_of_a_checkerboard_are_known_by_their_text() -> None:
-    """The last four items were never seen; their text says whether they are even or odd."""
-    n = 20
-    board = checkerboard(n).tolil()
-    board[:, -4:] = 0
-    item_text = np.eye(2, dtype=np.float32)[np.arange(n) % 2] - np.float32(0.5)
-    start = np.float32(0.1) * normal(np.random.default_rng(0), n, 2)
-    fitted = fit(board.tocsr(), item_text, np.zeros((n, 2), np.float32), start, iterations=10)
-    np.testing.assert_array_equal(
-        (fitted.x @ fitted.y[-4:].T) > 0.5, np.equal.outer(np.arange(n) % 2, np.arange(16, 20) % 2)
-    )
+    return random_weights(rng, 50, 35), blend.normalize(normal(rng, 35, 5)), own
 
 
 def test_maps_are_a_ridge_regression_over_single_texts() -> None:
     """One row per wanted pair, written out: the item's text, and the user's own words where there are any."""
     rng = np.random.default_rng(11)
-    weights, item_text, own_text, _ = random_problem(11)
+    weights, item_text, own_text = random_problem(11)
     features, own = blend.features(item_text), blend.own_features(own_text)
     x, y = normal(rng, 50, 6), normal(rng, 35, 6)
     counts = wanted_counts(weights.T.tocsr())

@@ -41,11 +41,11 @@ class User:
             self.item_profiles[self.events], np.sign(self.history.data), power,
         )  # fmt: skip
 
-    def folded(self) -> FoldedUser:
+    def folded(self, share: float = 1.0) -> FoldedUser:
         """x_u in parts."""
         return fold_in(
             self.profile(), self.user_map, self.items[self.events],
-            als.confidences(self.history.data, ALPHA), als.gramian(self.items).astype(np.float32), LAM,
+            als.confidences(self.history.data, ALPHA), als.gramian(self.items).astype(np.float32), LAM, share,
         )  # fmt: skip
 
 
@@ -79,27 +79,31 @@ def test_the_profile_is_that_of_a_stored_history(
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 1))
-def test_the_factor_is_that_of_the_row_solve(seed: int, n_events: int, n_words: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 1), st.sampled_from([0.0, 0.3, 1.0]))
+def test_the_factor_is_that_of_the_row_solve(seed: int, n_events: int, n_words: int, share: float) -> None:
+    """Whatever share of the text's prediction is left."""
     user = make_user(seed, n_events, n_words)
     features = blend.features(user.profile().total.astype(np.float32))[None]
     shard = row_shard(user.history, 0, features, features, ALPHA)
-    row = als.solve_rows(shard, user.items, als.gramian(user.items), features @ user.user_map, LAM)
-    np.testing.assert_allclose(user.folded().total, row[0], atol=1e-4)
+    prior = np.float32(share) * (features @ user.user_map)
+    row = als.solve_rows(shard, user.items, als.gramian(user.items), prior, LAM)
+    np.testing.assert_allclose(user.folded(share).total, row[0], atol=1e-4)
 
 
-def test_parts_add_up_to_the_total() -> None:
-    folded = make_user(1, 7, 2).folded()
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_parts_add_up_to_the_total(share: float) -> None:
+    folded = make_user(1, 7, 2).folded(share)
     assert folded.words.shape == (2, 6)
     assert folded.events.shape == (7, 6)
     parts = [folded.constant, *folded.words, *folded.events]
     np.testing.assert_allclose(np.sum(parts, axis=0), folded.total, rtol=0, atol=1e-15)
 
 
-def test_an_item_scores_the_sum_of_what_each_part_gives_it() -> None:
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_an_item_scores_the_sum_of_what_each_part_gives_it(share: float) -> None:
     """The split shown as explanation, against solving with one term on the right-hand side at a time."""
     user = make_user(2, 5, 1)
-    folded, profile = user.folded(), user.profile()
+    folded, profile = user.folded(share), user.profile()
     confidences = als.confidences(user.history.data, ALPHA)
     y = user.items[user.events].astype(np.float64)
     precision = user.items.T.astype(np.float64) @ user.items + LAM * np.eye(6)
@@ -107,14 +111,16 @@ def test_an_item_scores_the_sum_of_what_each_part_gives_it() -> None:
         precision += (abs(c) - 1) * np.outer(row, row)
     length = np.linalg.norm(profile.total)
     text_map = user.user_map.astype(np.float64)
-    np.testing.assert_allclose(folded.constant, np.linalg.solve(precision, LAM * text_map[-1]), atol=1e-5)
+    np.testing.assert_allclose(
+        folded.constant, np.linalg.solve(precision, share * LAM * text_map[-1]), atol=1e-5
+    )
     np.testing.assert_allclose(
         folded.words[0],
-        np.linalg.solve(precision, LAM * profile.words[0] / length @ text_map[:-1]),
+        np.linalg.solve(precision, share * LAM * profile.words[0] / length @ text_map[:-1]),
         atol=1e-5,
     )
     for row, c, text, part in zip(y, confidences, profile.events, folded.events, strict=True):
-        right = LAM * text / length @ text_map[:-1] + max(c, 0) * row
+        right = share * LAM * text / length @ text_map[:-1] + max(c, 0) * row
         np.testing.assert_allclose(part, np.linalg.solve(precision, right), atol=1e-5)
 
 
