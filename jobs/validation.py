@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +16,8 @@ from pipelines.core.encoder import content_hash
 from pipelines.core.enough import problems
 from pipelines.core.readers import cut_chunks, find_files, read_chunk
 from pipelines.core.schema import ID_COLUMN, TABLES, TEXT, USER_ID, TableName
-from pipelines.core.validate import Checked, check_entities, check_interactions
+from pipelines.core.validate import Checked, check_entities, check_interactions, check_relations
+from pipelines.core.vectors import VectorLengths
 
 _NUMBERS = ("files", "read", "kept", "rejected")
 
@@ -23,12 +25,14 @@ _NUMBERS = ("files", "read", "kept", "rejected")
 class _Findings:
     """What was seen in all chunks so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, vectors: Iterable[str]) -> None:
         self.counts: dict[str, Counter[str]] = {table: Counter() for table in TABLES}
         self.reasons: Counter[tuple[str, str]] = Counter()
         self.examples: dict[tuple[str, str], str] = {}
         self.texts: dict[str, dict[str, bytes]] = {table: {} for table in TABLES}
         self.active_users: set[str] = set()
+        self.lengths = VectorLengths(vectors)
+        self.relations: set[tuple[int, str, int]] = set()
 
     def add(self, table: TableName, checked: Checked) -> None:
         """Count a chunk: its clean rows, its rejects, and rows whose id was there before."""
@@ -39,8 +43,17 @@ class _Findings:
         if table == "interactions":
             counts["kept"] += checked.table.num_rows
             self.active_users.update(pc.unique(checked.table.column(USER_ID)).to_pylist())
+        elif table == "relations":
+            said = list(zip(*(column.to_pylist() for column in checked.table.columns), strict=True))
+            fresh = set(said) - self.relations
+            self.relations |= fresh
+            counts.update(kept=len(fresh), identical_duplicates_merged=len(said) - len(fresh))
         elif checked.table.num_rows:
-            self._add_entities(table, checked.table)
+            clean, misfits = self.lengths.check(checked.table) if table == "items" else (checked.table, None)
+            for row in misfits.to_pylist() if misfits is not None else []:
+                counts["rejected"] += 1
+                self._reject(table, row["reason"], f"{row['source']} row {row['row']}: {row['record']}")
+            self._add_entities(table, clean)
 
     def _add_entities(self, table: TableName, clean: pa.Table) -> None:
         known = self.texts[table]
@@ -64,20 +77,24 @@ class _Findings:
 
 def print_validation(directory: str, config: Config) -> bool:
     """Print counts per table and reasons with examples; True when a build would accept the tables."""
-    findings = _Findings()
+    findings = _Findings(config.data.vectors)
     for table in TABLES:
         files = find_files(directory, getattr(config.data, table))
         findings.counts[table]["files"] = len(files)
         for chunk in cut_chunks(directory, table, files):
             raw, bad = read_chunk(chunk, config.data.csv_delimiter)
-            if table == "interactions":
+            if table in ("interactions", "relations"):
                 items = pa.array(list(findings.texts["items"]), pa.string())
-                findings.add(table, check_interactions(chunk, raw, bad, config, items))
+                check = check_interactions if table == "interactions" else check_relations
+                findings.add(table, check(chunk, raw, bad, config, items))
             else:
                 findings.add(table, check_entities(chunk, raw, bad, config))
     against = problems(findings.counts, len(findings.active_users), config)
-    _print(directory, findings, [message for _, message in against])
-    return not against
+    messages = [message for _, message in against]
+    if findings.counts["items"]["kept"] and findings.lengths.problem():
+        messages.append(findings.lengths.problem())
+    _print(directory, findings, messages)
+    return not messages
 
 
 def _print(directory: str, findings: _Findings, against: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Texts in, vectors out; each text is encoded once in the life of an output directory.
 
-Reads: `tables/items`, `tables/users` of ingest.
-Writes: `items/`, `users/` (row parts in row-number order), `report.json`; adds to the embedding cache.
+Reads: `tables/items`, `tables/users` of ingest, `queries` of split.
+Writes: `items/`, `users/`, `queries/` (row parts in row-number order), `report.json`; adds to the embedding cache.
 
 Ray Data reads the text columns, tasks drop what the cache has, and a pool of actors, each with the encoder
 loaded, encodes the rest. An actor stores its vectors in the cache itself, in files named by nothing but
@@ -27,13 +27,13 @@ from pipelines.core.config import Config, EncoderConfig
 from pipelines.core.encoder import Encoder, content_hash, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, ConfigError
 from pipelines.core.layout import Layout
-from pipelines.core.schema import TEXT, TableName
+from pipelines.core.schema import TEXT
 from pipelines.core.storage import part_paths, write_json, write_rows, write_table
 from pipelines.progress import Progress
 
 __all__ = ["fingerprint", "run"]
 
-_TABLES: tuple[TableName, ...] = ("items", "users")
+_TABLES = ("items", "users", "queries")
 _READ_BATCH = 16_384
 _TEXTS_WORTH_AN_ACTOR = 256
 
@@ -79,8 +79,12 @@ def _hashes(texts: pa.ChunkedArray | pa.Array) -> pa.Array:
     return pa.array([content_hash(t) for t in texts.to_pylist()], pa.binary(16))
 
 
+def _parts(layout: Layout, table: str) -> list[Path]:
+    return part_paths(layout.queries if table == "queries" else layout.tables / table)
+
+
 def _text_paths(layout: Layout) -> list[Path]:
-    return [p for table in _TABLES for p in part_paths(layout.tables / table)]
+    return [p for table in _TABLES for p in _parts(layout, table)]
 
 
 @ray.remote
@@ -181,13 +185,13 @@ def _load_cache(cache: Path) -> tuple[pa.Array, npt.NDArray[np.float32]]:
 
 
 @ray.remote
-def _place_rows(layout: Layout, table: TableName, index: tuple[pa.Array, npt.NDArray[np.float32]]) -> None:
+def _place_rows(layout: Layout, table: str, index: tuple[pa.Array, npt.NDArray[np.float32]]) -> None:
     """Write the vectors of a table's rows in their order; a row without text gets zeros."""
     hashes, vectors = index
     start = 0
-    if not part_paths(layout.tables / table):
+    if not any(pq.read_metadata(path).num_rows for path in _parts(layout, table)):
         write_rows(layout.text_embeddings(table), 0, vectors[:0])
-    for path in part_paths(layout.tables / table):
+    for path in _parts(layout, table):
         texts = pq.read_table(path, columns=[TEXT]).column(0)
         found = pc.index_in(_hashes(texts), value_set=hashes)
         empty = np.asarray(pc.equal(texts, "").to_numpy())

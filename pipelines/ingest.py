@@ -1,7 +1,7 @@
 """Raw tables in, clean tables and rejects out.
 
-Reads: items, users (optional) and interactions under `--data`.
-Writes: `tables/{items,users,interactions}`, `rejects/`, the id lists, `report.json`.
+Reads: items, interactions and, where they are there, users and relations under `--data`.
+Writes: `tables/{items,users,interactions,relations}`, `rejects/`, the id lists, `report.json`.
 
 Ray Data spreads the chunks of every table over the cluster; each task reads, checks and cleans its chunk and
 writes its own parts, so no row passes through the driver. What needs to see all rows of a table (duplicates,
@@ -30,7 +30,8 @@ from pipelines.core.layout import Layout
 from pipelines.core.readers import Chunk, cut_chunks, find_files, read_chunk
 from pipelines.core.schema import REJECTS, TABLES, USER_IDX, TableName
 from pipelines.core.storage import part_name, part_paths, write_json, write_table
-from pipelines.core.validate import check_entities, check_interactions
+from pipelines.core.validate import check_entities, check_interactions, check_relations
+from pipelines.core.vectors import VectorLengths
 from pipelines.progress import Progress
 
 __all__ = ["fingerprint", "run"]
@@ -71,11 +72,12 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     with progress.bar("reading", sum(map(len, chunks.values()))) as advance:
         for table in ("items", "users"):
             counts[table] = _map_chunks(chunks[table], EntityTask(config, layout), advance)
-            counts[table] += _count(_merge_entities.remote(layout, table))
-        known_items = ray.put(_read_ids(layout, "items"))
-        counts["interactions"] = _map_chunks(
-            chunks["interactions"], InteractionTask(config, layout, known_items), advance
-        )
+            vectors = tuple(config.data.vectors) if table == "items" else ()
+            counts[table] += _count(_merge_entities.remote(layout, table, vectors))
+        among_items = PairTask(config, layout, ray.put(_read_ids(layout, "items")))
+        counts["interactions"] = _map_chunks(chunks["interactions"], among_items, advance)
+        counts["relations"] = _map_chunks(chunks["relations"], among_items, advance)
+    counts["relations"] += _count(_merge_relations.remote(layout))
     counts["users"] += _count(_number_users.remote(layout))
     _map_parts(layout)
     shutil.rmtree(layout.stage("ingest") / "staged", ignore_errors=True)
@@ -87,6 +89,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         "items": counts["items"]["kept"],
         "users": counts["users"]["kept"],
         "interactions": counts["interactions"]["kept"],
+        **({"relations": counts["relations"]["kept"]} if chunks["relations"] else {}),
         "rejected": sum(c["rejected"] for c in counts.values()),
     }
 
@@ -117,8 +120,8 @@ class EntityTask:
         return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
 
 
-class InteractionTask:
-    """Cleans chunks of interactions against the known items."""
+class PairTask:
+    """Cleans chunks of interactions or relations against the known items."""
 
     def __init__(self, config: Config, layout: Layout, known_items: ray.ObjectRef) -> None:
         """Keep what every chunk needs; the ids stay in the object store until a task asks."""
@@ -127,9 +130,11 @@ class InteractionTask:
     def __call__(self, chunk: Chunk) -> Counter[str]:
         """Read, check and store one chunk; returns its counts."""
         table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
-        checked = check_interactions(chunk, table, bad, self.config, ray.get(self.known_items))
-        counts = checked.counts + Counter(kept=checked.table.num_rows)
-        return _store(self.layout, chunk, checked.table, checked.rejects, counts)
+        check = check_interactions if chunk.table == "interactions" else check_relations
+        checked = check(chunk, table, bad, self.config, ray.get(self.known_items))
+        if chunk.table == "interactions":  # those of relations are counted when duplicates are merged
+            checked.counts["kept"] = checked.table.num_rows
+        return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
 
 
 def _store(
@@ -143,7 +148,7 @@ def _store(
 
 
 def _map_chunks(
-    chunks: Sequence[Chunk], task: EntityTask | InteractionTask, advance: Callable[[int], None]
+    chunks: Sequence[Chunk], task: EntityTask | PairTask, advance: Callable[[int], None]
 ) -> Counter[str]:
     """Apply `task` to every chunk through Ray Data, one block a chunk; the sum of the counts."""
     if not chunks:
@@ -171,24 +176,47 @@ def _count(ref: ray.ObjectRef) -> Counter[str]:
 
 
 @ray.remote
-def _merge_entities(layout: Layout, table: TableName) -> dict[str, int]:
+def _merge_entities(layout: Layout, table: TableName, vectors: tuple[str, ...]) -> dict[str, int]:
     """Decide which row of each id stays, write the id list and move the parts into place.
 
     Only ids and hashes of texts are held for the whole table; the texts pass through part by part.
     """
     paths = part_paths(_staged(layout, table))
+    lengths = VectorLengths(vectors)
+    n_misfits = sum(_drop_misfits(layout, path, lengths) for path in paths) if vectors else 0
     decision = tables.find_duplicates(paths, table)
     if decision.rejects.num_rows:
         write_table(layout.rejects / table / "duplicates.parquet", decision.rejects)
     schema = tables.common_schema(paths)
     for path, keep in zip(paths, decision.keep, strict=True):
-        write_table(layout.tables / table / path.name, tables.conform(pq.read_table(path), schema, keep))
+        conforming = tables.conform(pq.read_table(path), schema, keep)
+        write_table(layout.tables / table / path.name, lengths.fix(conforming))
     write_table(layout.ids(table), decision.ids)
     return {
         "kept": decision.ids.num_rows,
-        "rejected": decision.rejects.num_rows,
+        "rejected": decision.rejects.num_rows + n_misfits,
         "identical_duplicates_merged": decision.n_merged,
     }
+
+
+def _drop_misfits(layout: Layout, path: Path, lengths: VectorLengths) -> int:
+    """Take the rows out of a part whose vectors are not as long as those before; how many there were."""
+    fitting, rejects = lengths.check(pq.read_table(path))
+    if rejects.num_rows:
+        write_table(path, fitting)
+        write_table(layout.rejects / "items" / f"{path.stem}-vectors.parquet", rejects)
+    return int(rejects.num_rows)
+
+
+@ray.remote
+def _merge_relations(layout: Layout) -> dict[str, int]:
+    """Leave out rows that say again what another has said, and move the parts into place."""
+    paths = part_paths(_staged(layout, "relations"))
+    masks = tables.first_of_each(paths)
+    for path, keep in zip(paths, masks, strict=True):
+        write_table(layout.tables / "relations" / path.name, pq.read_table(path).filter(pa.array(keep)))
+    kept = sum(int(keep.sum()) for keep in masks)
+    return {"kept": kept, "identical_duplicates_merged": sum(map(len, masks)) - kept}
 
 
 @ray.remote

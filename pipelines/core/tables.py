@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pipelines.core.errors import InputError
 from pipelines.core.ids import row_numbers
 from pipelines.core.schema import ID_COLUMN, REJECTS, TEXT, USER_ID, USER_IDX, TableName
+from pipelines.core.storage import part_paths
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ def find_duplicates(paths: Sequence[Path], table: TableName) -> Duplicates:
     keep = [~repeated[part_of == number] for number in range(len(paths))]
     ids = pa.table({id_column: pa.array(rows["id"][~repeated].tolist(), pa.string())})
     return Duplicates(ids, keep, rejects, int((repeated & ~differs).sum()))
+
+
+def first_of_each(paths: Sequence[Path]) -> list[npt.NDArray[np.bool_]]:
+    """For each part, a mask over its rows: those that no row before equals in every column."""
+    parts = [pq.read_table(path).to_pandas() for path in paths]
+    if not parts:
+        return []
+    fresh = ~pd.concat(parts, ignore_index=True).duplicated().to_numpy()
+    return np.split(fresh, np.cumsum([len(part) for part in parts])[:-1])
 
 
 def common_schema(paths: Sequence[Path]) -> pa.Schema:
@@ -164,3 +174,18 @@ def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Tabl
     if columns is not None:
         parts = [p.select([c for c in columns if c in p.column_names]) for p in parts]
     return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+
+
+def read_texts(directory: Path, rows: npt.NDArray[np.int64]) -> list[str]:
+    """The texts of some rows of a table; parts without any of them are not read."""
+    texts: list[str] = [""] * len(rows)
+    start = 0
+    for path in part_paths(directory):
+        stop = start + pq.read_metadata(path).num_rows
+        inside = np.flatnonzero((rows >= start) & (rows < stop))
+        if len(inside):
+            column = pq.read_table(path, columns=[TEXT]).column(0).take(rows[inside] - start).to_pylist()
+            for position, text in zip(inside, column, strict=True):
+                texts[position] = text
+        start = stop
+    return texts

@@ -33,6 +33,10 @@ from pipelines.core.schema import (
     ITEM_ID,
     ITEM_IDX,
     MAX_WEIGHT,
+    OTHER_ID,
+    OTHER_IDX,
+    RELATION,
+    RELATIONS,
     REQUIRED,
     RESERVED,
     ROW,
@@ -43,6 +47,7 @@ from pipelines.core.schema import (
 )  # fmt: skip
 from pipelines.core.text import clean_text, compose_text, truncate_text
 from pipelines.core.text_files import BadRow
+from pipelines.core.vectors import vector_values
 
 
 @dataclass
@@ -116,7 +121,9 @@ def check_entities(chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Con
         if name in columns or name == ROW or (is_user and name in text_columns):
             continue
         column = table.column(name)
-        if name in text_columns and pa.types.is_string(column.type):
+        if not is_user and name in config.data.vectors:
+            column = vector_values(column, name, rejects)
+        elif name in text_columns and pa.types.is_string(column.type):
             cleaned = [None if v is None else clean_text(v) for v in column.to_pylist()]
             column = pa.array(cleaned, pa.string())
         elif is_csv(chunk.path):
@@ -183,6 +190,41 @@ def check_interactions(
         schema=INTERACTIONS,
     ).filter(pa.array(keep))
     rejected = rejects.to_table(table, bad, [USER_ID, ITEM_ID, WEIGHT, TIMESTAMP, EVENT])
+    counts["rejected"] = rejected.num_rows
+    return Checked(clean, rejected, counts)
+
+
+def check_relations(
+    chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Config, item_ids: pa.Array
+) -> Checked:
+    """Clean a chunk of relations: two known items that differ, and a name.
+
+    The result follows `schema.RELATIONS`. Duplicates are not looked for here: they may lie in other chunks.
+    """
+    table = rename_columns(table, config.data.columns, chunk)
+    rejects = Rejects(chunk, table)
+    counts: Counter[str] = Counter(read=table.num_rows + len(bad))
+    if not table.num_rows:
+        return Checked(
+            RELATIONS.empty_table(), rejects.to_table(table, bad, []), counts + Counter(rejected=len(bad))
+        )
+    rows = {}
+    for name in (ITEM_ID, OTHER_ID):
+        ids = pa.array(id_values(table, name, rejects), pa.string())
+        rows[name] = row_numbers(ids, item_ids)
+        rejects.add(np.flatnonzero(rows[name] < 0), f"{name} is not in the items table")
+    rejects.add(np.flatnonzero(rows[ITEM_ID] == rows[OTHER_ID]), "item_id and other_id are the same item")
+    names = [(name or "").strip() for name in string_values(table.column(RELATION))]
+    rejects.add([index for index, name in enumerate(names) if not name], "relation is missing")
+    clean = pa.table(
+        {
+            ITEM_IDX: pa.array(rows[ITEM_ID]),
+            RELATION: pa.array(names, pa.string()),
+            OTHER_IDX: pa.array(rows[OTHER_ID]),
+        },
+        schema=RELATIONS,
+    ).filter(pa.array(rejects.keep_mask()))
+    rejected = rejects.to_table(table, bad, [ITEM_ID, RELATION, OTHER_ID])
     counts["rejected"] = rejected.num_rows
     return Checked(clean, rejected, counts)
 
