@@ -6,8 +6,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-TableName = Literal["items", "users", "interactions"]
-TABLES: tuple[TableName, ...] = ("items", "users", "interactions")
+TableName = Literal["items", "users", "interactions", "relations"]
+TABLES: tuple[TableName, ...] = ("items", "users", "interactions", "relations")
 
 ITEM_ID = "item_id"
 USER_ID = "user_id"
@@ -16,8 +16,13 @@ USER_IDX = "user_idx"
 WEIGHT = "weight"
 TIMESTAMP = "timestamp"
 EVENT = "event"
+OTHER_ID = "other_id"
+OTHER_IDX = "other_idx"
+RELATION = "relation"
 TEXT = "text"
 IS_HIDDEN = "is_hidden"
+PLACE = "place"
+"""Of a hidden user's pair: its number in the order in which they are revealed, see `core.newcomers`."""
 N_INTERACTIONS = "n_interactions"
 """Of an item, in a bundle: how many users it has interactions with."""
 N_WANTED = "n_wanted"
@@ -36,6 +41,7 @@ REQUIRED: dict[TableName, tuple[str, ...]] = {
     "items": (ITEM_ID,),
     "users": (USER_ID,),
     "interactions": (USER_ID, ITEM_ID),
+    "relations": (ITEM_ID, RELATION, OTHER_ID),
 }
 
 INTERACTIONS = pa.schema(
@@ -48,6 +54,9 @@ INTERACTIONS = pa.schema(
     ]
 )
 """A clean interaction before users are numbered; afterwards `user_idx` takes the place of `user_id`."""
+
+RELATIONS = pa.schema([(ITEM_IDX, pa.int64()), (RELATION, pa.string()), (OTHER_IDX, pa.int64())])
+"""A clean relation between two items."""
 
 REJECTS = pa.schema(
     [

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipelines.core.config import SplitConfig
 from pipelines.core.errors import InputError
+from pipelines.core.newcomers import first_half
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -19,12 +20,15 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Split:
-    """Masks over the pairs; a pair is in at most one of them.
+    """Masks over the pairs; a pair is in at most one of `train`, `validation` and `test`.
 
     Attributes:
         train: pairs the measured model is fitted on.
         validation: held-out pairs for choosing settings.
         test: held-out pairs for the final figures.
+        known_validation: pairs that are no part of training but history by the time the validation users are
+            asked; none in a random split.
+        known_test: likewise for test.
         cold_items: (n_items,) items that are the candidates of the cold slice. Never in `train`.
         left_out: number of held-out pairs in no slice: their user, or warm item, is unknown to training.
         cuts: (start of validation, start of test) of a time split.
@@ -34,6 +38,8 @@ class Split:
     train: BoolArray
     validation: BoolArray
     test: BoolArray
+    known_validation: BoolArray
+    known_test: BoolArray
     cold_items: BoolArray
     left_out: int
     cuts: tuple[float, float] | None = None
@@ -65,9 +71,9 @@ def random_split(user: IntArray, item: IntArray, n_users: int, n_items: int, con
     known = knows_user[user]
     validation = (validation & ~train) | ((half[item] == 1) & known)
     test = (test & ~train) | ((half[item] == 2) & known)
-    return Split(
-        train, validation, test, half > 0, int(len(item) - train.sum() - validation.sum() - test.sum())
-    )
+    nothing = np.zeros_like(train)
+    left_out = int(len(item) - train.sum() - validation.sum() - test.sum())
+    return Split(train, validation, test, nothing, nothing, half > 0, left_out)
 
 
 def time_split(
@@ -80,8 +86,11 @@ def time_split(
 ) -> Split:
     """Everything from one moment on is held out; items first seen then are cold.
 
-    The two cuts are quantiles of the pairs' moments, so that validation and test get about their shares.
-    Cold pairs and warm pairs alike need a user known to training; the others are left out and counted.
+    The two cuts are quantiles of the pairs' moments, so that validation and test get about their shares. Nothing
+    after the first cut reaches training. By the time they are asked, users are known by all they did before their
+    window (of validation or test) and by the first half of what they did in it; the other half is to be found. So
+    those who come after the cut are measured too, as they are served: with what they have done so far. Pairs of
+    users who have done nothing before are left out and counted.
 
     Raises:
         InputError: pairs without a timestamp, or all at one moment.
@@ -103,12 +112,21 @@ def time_split(
         raise InputError(
             "a time split found nothing before its first cut: all timestamps are alike. Set split.kind = 'random'."
         )
-    knows_user, knows_item = _present(user[train], n_users), _present(item[train], n_items)
-    cold_items = _present(item, n_items) & ~knows_item
-    held_out = ~train & knows_user[user]
-    validation, test = held_out & (moment < second), held_out & (moment >= second)
-    left_out = int(len(item) - train.sum() - validation.sum() - test.sum())
-    return Split(train, validation, test, cold_items, left_out, (float(first), float(second)))
+    cold_items = _present(item, n_items) & ~_present(item[train], n_items)
+    found, known = [], []
+    for start, stop in ((first, second), (second, np.inf)):
+        window = np.flatnonzero((moment >= start) & (moment < stop))
+        early = first_half(user[window], (moment[window], item[window]))
+        history = ~train & (moment < start)
+        history[window[early]] = True
+        late = np.zeros_like(train)
+        late[window[~early]] = True
+        found.append(late & _present(user[train | history], n_users)[user])
+        known.append(history)
+    left_out = int((~(train | found[0] | found[1] | known[0] | known[1])).sum())
+    return Split(
+        train, found[0], found[1], known[0], known[1], cold_items, left_out, (float(first), float(second))
+    )
 
 
 def _present(index: IntArray, n: int) -> BoolArray:

@@ -1,4 +1,4 @@
-"""Ranked lists, their metrics and intervals against loops and numbers worked out by hand."""
+"""Ranked lists and their metrics against trec_eval, loops and numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from math import log2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import pytrec_eval
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.metrics import bootstrap_interval, list_metrics, top_k
+from pipelines.core import metrics
+from pipelines.core.metrics import RANK_METRICS, list_metrics, top_k
 
 NEVER = -np.inf
 
@@ -65,6 +67,63 @@ def test_metrics_worked_out_by_hand() -> None:
     np.testing.assert_allclose(found["ndcg@2"], [1 / log2(3), 1, 0])
     ideal = 1 + 1 / log2(3) + 1 / log2(4)
     np.testing.assert_allclose(found["ndcg@3"], [1 / log2(3), (1 + 1 / log2(3)) / ideal, 0])
+    np.testing.assert_allclose(found["map@1"], [0, 1 / 3, 0])
+    np.testing.assert_allclose(found["map@3"], [1 / 2, 2 / 3, 0])
+    np.testing.assert_allclose(found["mrr@1"], [0, 1, 0])
+    np.testing.assert_allclose(found["mrr@2"], [1 / 2, 1, 0])
+    np.testing.assert_array_equal(found["hit_rate@1"], [0, 1, 0])
+    np.testing.assert_array_equal(found["hit_rate@3"], [1, 1, 0])
+    assert list(found) == [f"{name}@{k}" for k in (1, 2, 3) for name in RANK_METRICS]
+
+
+def test_a_list_shorter_than_k_is_taken_as_it_is() -> None:
+    found = list_metrics(np.array([[1, 0], [-1, -1]]), sp.csr_matrix([[1, 0], [0, 1]]), (1, 5))
+    np.testing.assert_array_equal(found["recall@5"], [1, 0])
+    np.testing.assert_allclose(found["ndcg@5"], [1 / log2(3), 0])
+    np.testing.assert_allclose(found["map@5"], [1 / 2, 0])
+    np.testing.assert_allclose(found["mrr@5"], [1 / 2, 0])
+    np.testing.assert_array_equal(found["mrr@1"], [0, 0])
+
+
+TREC = {
+    "recall": "recall_{}", "ndcg": "ndcg_cut_{}", "map": "map_cut_{}", "hit_rate": "success_{}",
+}  # fmt: skip
+"""Our name to trec_eval's. It has no reciprocal rank at a cutoff: there the run is cut."""
+
+
+def by_trec_eval(
+    top: npt.NDArray[np.int64], relevant: npt.NDArray[np.bool_], k: int
+) -> dict[str, list[float]]:
+    def run(length: int) -> dict[str, dict[str, float]]:
+        return {
+            f"u{user}": {f"i{item}": 1000.0 - place for place, item in enumerate(row[:length]) if item >= 0}
+            for user, row in enumerate(top)
+        }
+
+    truth = {f"u{u}": {f"i{i}": 1 for i in np.flatnonzero(row)} for u, row in enumerate(relevant)}
+    whole = pytrec_eval.RelevanceEvaluator(truth, {n.format(k) for n in TREC.values()}).evaluate(run(10**6))
+    cut = pytrec_eval.RelevanceEvaluator(truth, {"recip_rank"}).evaluate(run(k))
+    users = list(truth)
+    # a user without a list is passed over there and counts as 0 here
+    found = {f"{ours}@{k}": [whole[u][theirs.format(k)] if u in whole else 0.0 for u in users]
+             for ours, theirs in TREC.items()}  # fmt: skip
+    return found | {f"mrr@{k}": [cut[u]["recip_rank"] if u in cut else 0.0 for u in users]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.floats(0.02, 0.9), st.floats(0, 1))
+def test_rank_metrics_are_those_of_trec_eval(seed: int, m: int, density: float, empty: float) -> None:
+    """Dense relevance gives users with more relevant items than k; masked items leave empty places."""
+    rng = np.random.default_rng(seed)
+    relevant = rng.random((7, m)) < density
+    relevant[np.arange(7), rng.integers(0, m, 7)] = True
+    scores = np.where(rng.random((7, m)) < empty, NEVER, rng.permuted(np.tile(np.arange(m), (7, 1)), axis=1))
+    top = top_k(scores.astype(np.float32), 20)
+    ks = (1, 5, 10, 20)  # the cutoffs trec_eval has for all of these
+    found = list_metrics(top, sp.csr_matrix(relevant), ks)
+    for k in ks:
+        for name, values in by_trec_eval(top, relevant, k).items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
 @settings(deadline=None)
@@ -86,18 +145,98 @@ def test_metrics_equal_a_loop_over_users(seed: int, m: int) -> None:
             assert found[f"ndcg@{k}"][user] == pytest.approx(sum(1 / log2(p + 1) for p in hits) / ideal)
 
 
-def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(300):
-        low, high = bootstrap_interval(rng.beta(1, 4, size=80), 200, rng)
-        assert low < high
-        covered += low <= 0.2 <= high
-    assert 0.90 <= covered / 300 <= 0.98
+# ---------------------------------------------------------------- beyond accuracy
+
+LISTS = np.array([[0, 1, 2], [3, 0, -1], [-1, -1, -1]])
 
 
-def test_the_interval_is_the_same_for_the_same_seed_and_a_point_when_all_agree() -> None:
-    values = np.random.default_rng(1).random(30)
-    first, second = (bootstrap_interval(values, 100, np.random.default_rng(3)) for _ in range(2))
-    assert first == second
-    assert bootstrap_interval(np.full(9, 0.25), 70, np.random.default_rng(0)) == (0.25, 0.25)
+def test_novelty_is_surprise_in_bits() -> None:
+    counts = np.array([6, 2, 0, 14])
+    bits = [-log2(7 / 16), -log2(3 / 16), -log2(1 / 16), -log2(15 / 16)]
+    found = metrics.novelty(LISTS, counts, 14)
+    np.testing.assert_allclose(found, [np.mean(bits[:3]), np.mean([bits[3], bits[0]]), 0])
+    # an item that everybody has is no surprise, but not one of minus infinity either
+    assert 0 < metrics.novelty(np.array([[0]]), np.array([10**6]), 10**6)[0] < 1e-5
+
+
+def test_cold_share_counts_filled_places() -> None:
+    counts = np.array([0, 4, 0, 0])
+    np.testing.assert_allclose(metrics.cold_share(LISTS, counts), [2 / 3, 1, 0])
+
+
+def test_popularity_ranks_by_hand() -> None:
+    """Of five items: one unknown, two tied, one above; half of a tie counts, itself included."""
+    np.testing.assert_allclose(
+        metrics.popularity_ranks(np.array([3, 0, 3, 9, 1])), [(2 + 4) / 10, 0, 0.6, 0.9, 0.3]
+    )
+    np.testing.assert_array_equal(metrics.popularity_ranks(np.zeros(3, dtype=np.int64)), np.zeros(3))
+    assert len(metrics.popularity_ranks(np.zeros(0, dtype=np.int64))) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30))
+def test_popularity_ranks_equal_counting(counts: list[int]) -> None:
+    found = metrics.popularity_ranks(np.array(counts))
+    for own, rank in zip(counts, found, strict=True):
+        below, tied = sum(c < own for c in counts), sum(c == own for c in counts)
+        assert rank == pytest.approx((below + tied / 2) / len(counts) if own else 0)
+
+
+def test_popularity_bias_is_what_is_listed_less_what_was_chosen() -> None:
+    popularity = np.array([0.1, 0.5, 0.9, 0.3])
+    chosen = sp.csr_matrix(np.array([[0, 2, 0, 0], [1, 0, 0, 1], [0, 0, 1, 0]]))  # the weight does not count
+    found = metrics.popularity_bias(LISTS, chosen, popularity)
+    np.testing.assert_allclose(found, [0.5 - 0.5, 0.2 - 0.2, 0 - 0.9], atol=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 6))
+def test_diversity_equals_a_loop_over_pairs(seed: int, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    profiles = rng.standard_normal((9, 4)).astype(np.float32)
+    profiles[rng.random(9) < 0.3] = 0  # no text
+    listed = np.array([rng.permutation(9)[:length] for _ in range(5)]).reshape(5, length)
+    listed[rng.random((5, length)) < 0.2] = -1
+    for row, found in zip(listed, metrics.diversity(listed, profiles), strict=True):
+        vectors = [profiles[i] for i in row if i >= 0 and profiles[i].any()]
+        cosines = [
+            float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+            for place, a in enumerate(vectors)
+            for b in vectors[:place]
+        ]
+        assert found == pytest.approx(1 - np.mean(cosines) if cosines else 0, abs=1e-5)
+
+
+def test_diversity_by_hand() -> None:
+    profiles = np.array([[2, 0], [0, 3], [5, 0], [-1, 0], [0, 0]], dtype=np.float32)
+    listed = np.array([[0, 1], [0, 2], [0, 3], [0, -1], [0, 4]])
+    np.testing.assert_allclose(metrics.diversity(listed, profiles), [1, 0, 2, 0, 0], atol=1e-6)
+
+
+def test_coverage() -> None:
+    assert metrics.coverage(np.array([0.0, 3, 1, 0])) == 0.5
+    assert metrics.coverage(np.zeros(4)) == 0
+    assert metrics.coverage(np.zeros(0)) == 0
+
+
+def test_gini_by_hand() -> None:
+    assert metrics.gini(np.full(7, 3.0)) == pytest.approx(0)
+    assert metrics.gini(np.array([0.0, 0, 0, 8])) == pytest.approx(3 / 4)
+    assert metrics.gini(np.array([1.0, 3])) == pytest.approx(1 / 4)
+    assert metrics.gini(np.zeros(5)) == metrics.gini(np.zeros(0)) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=25))
+def test_gini_is_half_the_relative_mean_difference(exposure: list[int]) -> None:
+    values = np.array(exposure, dtype=np.float64)
+    difference = np.abs(values[:, None] - values[None, :]).mean()
+    expected = difference / (2 * values.mean()) if values.any() else 0.0
+    assert metrics.gini(values) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_length_beyond_all_candidates_costs_nothing() -> None:
+    top, relevant = np.array([[1, 0, 2]]), sp.csr_matrix([[0, 1, 1]])
+    found = list_metrics(top, relevant, (3, 10**12))
+    for name in ("recall", "ndcg", "map", "mrr", "hit_rate"):
+        assert found[f"{name}@{10**12}"] == found[f"{name}@3"]

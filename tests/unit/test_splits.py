@@ -28,11 +28,17 @@ def check_masks(split: Split, n: int) -> None:
     assert not (split.train & split.validation).any()
     assert not (split.train & split.test).any()
     assert not (split.validation & split.test).any()
-    assert int(split.train.sum() + split.validation.sum() + split.test.sum()) + split.left_out == n
+    somewhere = split.train | split.validation | split.test | split.known_validation | split.known_test
+    assert int(somewhere.sum()) + split.left_out == n
+    # what is known by then is neither training nor what is to be found
+    assert not (split.known_validation & (split.train | split.validation | split.test)).any()
+    assert not (split.known_test & (split.train | split.test)).any()
 
 
 def check_random(split: Split, user: IntArray, item: IntArray) -> None:
     check_masks(split, len(item))
+    assert not split.known_validation.any()
+    assert not split.known_test.any()
     cold = split.cold_items
     known_users, known_items = set(user[split.train]), set(item[split.train])
     assert not cold[item[split.train]].any()
@@ -117,33 +123,92 @@ def test_random_split_keeps_the_protocol(
 
 
 def check_time(split: Split, user: IntArray, item: IntArray, moment: npt.NDArray[np.float64]) -> None:
+    """The protocol, user by user."""
     check_masks(split, len(item))
     assert split.cuts is not None
     first, second = split.cuts
-    assert (moment[split.train] < first).all()
-    assert (moment[~split.train] >= first).all()
-    assert ((moment[split.validation] >= first) & (moment[split.validation] < second)).all()
-    assert (moment[split.test] >= second).all()
-    known_users = set(user[split.train])
-    cold = set(item) - set(item[split.train])
-    assert set(np.flatnonzero(split.cold_items)) == cold
-    for row in np.flatnonzero(~split.train):
-        held_out = split.validation[row] or split.test[row]
-        assert held_out == (user[row] in known_users)
+    np.testing.assert_array_equal(split.train, moment < first)
+    assert set(np.flatnonzero(split.cold_items)) == set(item) - set(item[split.train])
+    windows = [
+        (first, second, split.validation, split.known_validation),
+        (second, np.inf, split.test, split.known_test),
+    ]
+    left_out = 0
+    for start, stop, to_find, known in windows:
+        inside = (moment >= start) & (moment < stop)
+        before = (moment >= first) & (moment < start)
+        assert not (to_find & ~inside).any()
+        for u in set(user[inside]):
+            mine = sorted(np.flatnonzero(inside & (user == u)), key=lambda p: (moment[p], item[p]))
+            half = len(mine) // 2
+            assert known[mine[:half]].all()
+            assert not known[mine[half:]].any()
+            done_before = (user[moment < start] == u).any()
+            assert not to_find[mine[:half]].any()
+            assert (to_find[mine[half:]] == (half > 0 or done_before)).all()
+            lost = [p for p in mine[half:] if not to_find[p]]
+            left_out += len(lost) if stop == np.inf else 0
+        np.testing.assert_array_equal(known & ~inside, before)
+    # what nobody is asked about in the validation window is history by the time of the test
+    assert split.left_out == left_out
 
 
 def test_time_split_by_hand() -> None:
-    moment = np.arange(10, dtype=np.float64)
-    item = np.array([0, 1, 0, 1, 0, 1, 2, 0, 2, 3])
-    user = np.array([0, 1, 0, 1, 0, 1, 0, 1, 4, 1])
-    split = time_split(user, item, moment, 5, 5, SplitConfig(kind="time", validation=0.2, test=0.2))
+    """Cuts at 6 and 10. Of what a user does in a window the first half is known, the rest is to be found."""
+    moment = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9.5, 10, 11, 12, 13, 14], dtype=np.float64)
+    user = np.array([0, 1, 0, 1, 0, 1, 0, 1, 4, 0, 0, 1, 5, 4, 5, 6])
+    item = np.array([0, 1, 0, 1, 0, 1, 2, 0, 2, 3, 1, 3, 0, 1, 4, 4])
+    config = SplitConfig(kind="time", validation=0.31, test=0.33)
+    split = time_split(user, item, moment, 8, 6, config)
     check_time(split, user, item, moment)
+    assert split.cuts is not None
+    assert 5 < split.cuts[0] <= 6
+    assert 9.5 < split.cuts[1] <= 10
     np.testing.assert_array_equal(np.flatnonzero(split.train), range(6))
-    np.testing.assert_array_equal(np.flatnonzero(split.validation), [6, 7])
-    np.testing.assert_array_equal(np.flatnonzero(split.test), [9])  # user 4 was never seen before
-    np.testing.assert_array_equal(np.flatnonzero(split.cold_items), [2, 3])
+    # user 0 has done three things (one known), user 1 one, user 4 the first of their life
+    np.testing.assert_array_equal(np.flatnonzero(split.known_validation), [6])
+    np.testing.assert_array_equal(np.flatnonzero(split.validation), [7, 9, 10])
+    # by then all of the validation window is known; user 5 arrives with two things, user 6 with one
+    np.testing.assert_array_equal(np.flatnonzero(split.known_test), [6, 7, 8, 9, 10, 12])
+    np.testing.assert_array_equal(np.flatnonzero(split.test), [11, 13, 14])
     assert split.left_out == 1
-    assert split.cuts == pytest.approx((5.4, 7.2))
+    np.testing.assert_array_equal(np.flatnonzero(split.cold_items), [2, 3, 4])
+
+
+def test_ties_in_a_window_are_known_by_item() -> None:
+    user, item = np.zeros(6, dtype=np.int64), np.array([0, 1, 5, 3, 4, 2])
+    moment = np.array([0, 1, 9, 9, 9, 9], dtype=np.float64)
+    split = time_split(user, item, moment, 1, 6, SplitConfig(kind="time", validation=0.0, test=0.5))
+    np.testing.assert_array_equal(item[split.known_test], [3, 2])
+    np.testing.assert_array_equal(item[split.test], [5, 4])
+
+
+def test_nothing_of_the_future_leaks_into_training_or_what_is_known() -> None:
+    """Whatever happens after a cut, what came before it is split and known as it would be without."""
+    user, item = random_pairs(3)
+    rng = np.random.default_rng(3)
+    moment = rng.permutation(len(item)).astype(np.float64)
+    config = SplitConfig(kind="time", validation=0.2, test=0.2)
+    split = time_split(user, item, moment, N_USERS, N_ITEMS, config)
+    assert split.cuts is not None
+    for cut, names in [
+        (split.cuts[0], ["train"]),
+        (split.cuts[1], ["train", "validation", "known_validation"]),
+    ]:
+        later = np.flatnonzero(moment >= cut)
+        other_user, other_item = user.copy(), item.copy()
+        other_user[later] = rng.integers(0, N_USERS, len(later))
+        other_item[later] = rng.integers(0, N_ITEMS, len(later))
+        other = time_split(other_user, other_item, moment, N_USERS, N_ITEMS, config)
+        for name in names:
+            np.testing.assert_array_equal(getattr(other, name), getattr(split, name), err_msg=name)
+    # what is known of a user when they are asked precedes all that they are asked for
+    for to_find, known in [
+        (split.validation, split.known_validation | split.train),
+        (split.test, split.known_test | split.train),
+    ]:
+        for u in set(user[to_find]):
+            assert moment[known & (user == u)].max() < moment[to_find & (user == u)].min()
 
 
 @settings(max_examples=60, deadline=None)
