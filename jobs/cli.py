@@ -1,8 +1,9 @@
-"""`kindling`: build, recommend, serve, look after data. Flags stay few; every knob is in the configuration."""
+"""`kindling`: build, measure, recommend, serve, look after data. Flags stay few; every knob is in the configuration."""
 
 from __future__ import annotations
 
 import io
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from pipelines.core.config import load_config, to_toml
-from pipelines.core.errors import InputError, KindlingError
+from pipelines.core.errors import ConfigError, InputError, KindlingError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -58,6 +59,78 @@ def build(
         finally:
             shutdown()
     print_build(outcomes, out)
+
+
+@app.command()
+def tune(
+    data: Annotated[str, typer.Option("--data", help="Folder, s3:// or gs:// address of the tables.")],
+    out: OutOption,
+    config: ConfigOption = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials in all, earlier ones included; else tune.trials.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="kindling, or the name of a baseline.")] = "kindling",
+    write: Annotated[Path | None, typer.Option(help="Also write the best settings to this file.")] = None,
+) -> None:
+    """Search for better settings on the validation slices; run again, it goes on where it was stopped."""
+    from jobs.tuning import print_tuning
+    from pipelines.cluster import shutdown
+    from pipelines.core.storage import write_text
+    from pipelines.progress import Progress
+    from pipelines.tune import tune as run_tune
+
+    settings = load_config(config)
+    with _terminate_cleanly():
+        try:
+            tuned = run_tune(
+                settings, data, out.resolve(), model=model, trials=trials,
+                command=shlex.join(["kindling", *sys.argv[1:]]), progress=Progress(),
+            )  # fmt: skip
+        finally:
+            shutdown()
+    print_tuning(tuned)
+    if write is not None:
+        write_text(write, tuned.files[0].read_text(encoding="utf-8"))
+        print(f"written: {write}")
+
+
+@app.command()
+def evaluate(
+    out: OutOption,
+    against: Annotated[Path | None, typer.Option(help="Directory of another build to compare with.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file; only its evaluate section is used.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the HTML page here.")] = None,
+) -> None:
+    """Measure a build, or two side by side; figures that are up to date are told again. Publishes nothing."""
+    from jobs.evaluation import print_comparison, print_evaluation, print_report
+    from pipelines.cluster import shutdown
+    from pipelines.compare import compare_builds, load_measured
+    from pipelines.core.layout import Layout
+    from pipelines.core.storage import read_json, write_text
+    from pipelines.flow import measure
+    from pipelines.progress import Progress
+
+    settings = load_config(config).evaluate if config is not None else None
+    place, other = out.resolve(), against.resolve() if against is not None else None
+    if other == place:
+        raise ConfigError(f"--against {against} is --out itself. Give the directory of another build.")
+    with _terminate_cleanly():
+        try:
+            # first, for a mistake about the other build should not cost a measurement of this one
+            known = load_measured(other, other.name) if other is not None else None
+            measure(place, settings, progress=Progress())
+        finally:
+            shutdown()
+    layout = Layout(place)
+    print_evaluation(read_json(layout.evaluation))
+    if known is not None and other is not None:
+        print_comparison(compare_builds(place, known, other, report))
+        return
+    if report is not None:
+        write_text(report, layout.evaluation_report.read_text(encoding="utf-8"))
+    print_report(report or layout.evaluation_report)
 
 
 @app.command()

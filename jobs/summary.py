@@ -9,19 +9,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.evaluation import print_evaluation, print_report
 from pipelines.core.layout import Layout
-from pipelines.core.measure import SLICES
 from pipelines.core.storage import read_json
 from pipelines.flow import Outcome
 from serving.recommender import Recommender
 from serving.requests import Recommended
 
-_SHOWN = "recall@20"
 _SHOWN_PARTS = 4
 
 
 def print_build(outcomes: Sequence[Outcome], out: Path) -> None:
-    """A line per stage and, after a whole build, the figures of every model."""
+    """A line per stage, the figures of every model where they were measured, and what was published."""
     console = Console(markup=False)
     stages = Table(title="stages")
     for column, justify in (("stage", "left"), ("seconds", "right"), ("result", "left")):
@@ -32,30 +31,15 @@ def print_build(outcomes: Sequence[Outcome], out: Path) -> None:
             outcome.stage, seconds, ", ".join(f"{k} {_short(v)}" for k, v in outcome.summary.items())
         )
     console.print(stages)
-    if outcomes[-1].stage != "publish":
-        return
-    metrics = read_json(Layout(out).metrics)
-    name = (
-        _SHOWN
-        if _SHOWN in metrics["models"]["kindling"]["all"]
-        else next(iter(metrics["models"]["kindling"]["all"]))
-    )
-    figures = Table(title=f"{name} on the test slices")
-    figures.add_column("model")
-    for slice_name in SLICES:
-        figures.add_column(
-            f"{slice_name} ({metrics['users_measured']['test'][slice_name]} users)", justify="right"
+    layout = Layout(out)
+    if any(outcome.stage == "evaluate" for outcome in outcomes):
+        print_evaluation(read_json(layout.evaluation))
+    if outcomes[-1].stage == "publish":
+        version = outcomes[-1].summary["version"]
+        console.print(
+            f"published {version} in {out}; figures in {layout.metrics}", highlight=False, soft_wrap=True
         )
-    for model, slices in metrics["models"].items():
-        cells = ["–" if slices[s][name] is None else f"{slices[s][name]:.4f}" for s in SLICES]
-        figures.add_row(model, *cells, style="bold" if model == "kindling" else None)
-    console.print(figures)
-    console.print(
-        f"published {metrics['version']} in {out}; figures in {Layout(out).metrics}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"report: {Layout(out).evaluation_report}", highlight=False, soft_wrap=True)
+        print_report(layout.evaluation_report)
 
 
 def _short(value: object) -> str:

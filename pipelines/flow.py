@@ -12,21 +12,22 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 from ray.exceptions import RayError
 
-from pipelines import embed, evaluate, factorize, ingest, publish, split
+from pipelines import attributes, embed, evaluate, factorize, ingest, profile, publish, split
 from pipelines.cluster import connect
-from pipelines.core.config import Config
+from pipelines.core.config import Config, EvaluateConfig, load_config, to_toml
 from pipelines.core.errors import ArtefactError, BusyError, ConfigError, KindlingError
 from pipelines.core.layout import Layout
-from pipelines.core.storage import digest_files, fresh_directory, read_json, write_json, write_text
+from pipelines.core.markers import read_marker, write_marker
+from pipelines.core.storage import fresh_directory, read_json, write_json, write_text
 from pipelines.progress import Progress
 
 
@@ -47,8 +48,8 @@ class Stage:
         reads: stages whose artefacts it reads.
         sections: configuration that changes its result.
         exclude: `section.field` names among them that do not.
-        inputs: fingerprint of what it reads from outside the output directory.
-        intact: whether what it wrote outside its own directory is still there.
+        inputs: fingerprint of what it reads from outside the output directory; None when it reads nothing there.
+        intact: whether what its marker does not vouch for is there too.
 
     """
 
@@ -57,22 +58,31 @@ class Stage:
     reads: tuple[str, ...]
     sections: tuple[str, ...]
     exclude: frozenset[str] = frozenset()
-    inputs: Callable[[str, Config], str] = field(default=lambda _data, _config: "")
+    inputs: Callable[[str, Config], str] | None = None
     intact: Callable[[Layout], bool] = field(default=lambda _layout: True)
 
 
 STAGES: tuple[Stage, ...] = (
     Stage("ingest", ingest.run, (), ("data", "privacy"), inputs=ingest.fingerprint),
     Stage("split", split.run, ("ingest",), ("split",)),
-    Stage("embed", embed.run, ("ingest",), ("encoder",), inputs=embed.fingerprint),
-    Stage("factorize", factorize.run, ("ingest", "split", "embed"), ("factorize", "blend", "publish"),
-          frozenset({"factorize.shards", "blend.gamma", "blend.query_items", "publish.keep"})),
-    Stage("evaluate", evaluate.run, ("ingest", "split", "embed", "factorize"), ("factorize", "blend", "evaluate"),
-          frozenset({"factorize.shards", "blend.query_items", "evaluate.users_per_task"})),
-    Stage("publish", publish.run, ("ingest", "split", "embed", "factorize", "evaluate"),
-          ("data", "encoder", "factorize", "blend", "publish", "serve"), frozenset({"publish.keep"}),
+    Stage("embed", embed.run, ("ingest", "split"), ("encoder",), inputs=embed.fingerprint),
+    Stage("attributes", attributes.run, ("ingest", "split", "embed"), ("attributes", "encoder"),
+          frozenset({"attributes.feature_weight"})),
+    Stage("profile", profile.run, ("ingest", "split", "embed", "attributes"),
+          ("data", "lexical", "relations", "attributes", "publish"), frozenset({"publish.keep"})),
+    Stage("factorize", factorize.run, ("ingest", "split", "profile"), ("factorize", "blend", "publish"),
+          frozenset({"factorize.shards", "blend.gamma", "blend.query_items", "blend.text_fade", "blend.cold_scale",
+                     "publish.keep"})),
+    Stage("evaluate", evaluate.run, ("ingest", "split", "embed", "profile", "factorize"),
+          ("factorize", "blend", "evaluate"),
+          frozenset({"factorize.shards", "evaluate.users_per_task"}),
+          intact=lambda layout: layout.per_user.is_file()),
+    Stage("publish", publish.run, ("ingest", "split", "embed", "attributes", "profile", "factorize", "evaluate"),
+          ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve"), frozenset({"publish.keep"}),
           intact=publish.intact),
 )  # fmt: skip
+_FITTED = "factorize"
+"""The last stage before figures can be measured."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +116,90 @@ def build(
     layout = Layout(out)
     progress = progress or Progress(quiet=True)
     first, last = _stage_number(from_stage, 0), _stage_number(until_stage, len(STAGES) - 1)
-    out.mkdir(parents=True, exist_ok=True)
+    with exclusive(layout):
+        return _run_stages(config, data, layout, progress, (first if from_stage else None, last))
+
+
+def measure(
+    out: Path, settings: EvaluateConfig | None = None, *, progress: Progress | None = None
+) -> Outcome:  # fmt: skip
+    """Run the evaluate stage of what was built in `out`, or find it done; nothing else there changes.
+
+    The tables themselves are not looked at: they may be gone.
+
+    Args:
+        out: directory of the build.
+        settings: the evaluate section in place of the build's; remembered once it is measured.
+        progress: for people.
+
+    Raises:
+        BusyError: a build is running there.
+        ArtefactError: nothing is built there, not as far as factorize, or with other settings than it remembers.
+
+    """
+    layout, progress = Layout(out), progress or Progress(quiet=True)
+    _check_there(layout)  # before a lock is left in a directory that is not ours
+    stage = STAGES[_stage_number("evaluate", 0)]
+    with exclusive(layout):
+        config, data = _remembered(layout)
+        if settings is not None:
+            config = config.model_copy(update={"evaluate": settings})
+        fingerprint = _fingerprint(stage, config, layout, data)
+        outcome = _finished(stage, fingerprint, layout)
+        if outcome is None:
+            outcome = _perform(stage, fingerprint, config, layout, data, progress)
+        else:
+            progress.reused(stage.name)
+        write_json(layout.run_record, [vars(outcome)])
+        _remember(layout, config, data)
+    return outcome
+
+
+def measured_with(out: Path) -> Config:
+    """The settings of a build whose figures are there and up to date.
+
+    Raises:
+        ArtefactError: it has none, or they are of other factors.
+
+    """
+    layout = Layout(out)
+    _check_there(layout)
+    config, data = _remembered(layout)
+    stage = STAGES[_stage_number("evaluate", 0)]
+    if not _finished(stage, _fingerprint(stage, config, layout, data), layout):
+        raise ArtefactError(
+            f"the build in {out} has no figures that are up to date. Run `kindling evaluate --out {out}`."
+        )
+    return config
+
+
+def _check_there(layout: Layout) -> None:
+    if not (layout.root / "stages").is_dir():
+        raise ArtefactError(
+            f"nothing is built in {layout.root}. Give the --out of a build, or run `kindling build`."
+        )
+
+
+@contextmanager
+def exclusive(layout: Layout) -> Iterator[None]:
+    """Keep other processes from building or tuning there; within one process it may be held twice.
+
+    Raises:
+        BusyError: another process has it.
+
+    """
+    layout.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(layout.lock, timeout=0, is_singleton=True)
     try:
-        with FileLock(layout.lock, timeout=0):
-            return _run_stages(config, data, layout, progress, (first if from_stage else None, last))
+        lock.acquire()
     except Timeout as e:
         raise BusyError(
-            f"another build is running in {out} (it holds {layout.lock}). Wait for it, or give another --out."
+            f"another build is running in {layout.root} (it holds {layout.lock}). Wait for it, or give another --out."
         ) from e
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run_stages(
@@ -124,33 +210,81 @@ def _run_stages(
         shutil.rmtree(leftover, ignore_errors=True)
     outcomes: list[Outcome] = []
     for number, stage in enumerate(STAGES[: last + 1]):
+        if stage.name == _FITTED:  # not earlier: a tuning, or tables that cannot be read, must not change it
+            _remember(layout, config, data)
         fingerprint = _fingerprint(stage, config, layout, data)
-        marker = _read_marker(layout, stage.name)
         forced = forced_from is not None and number >= forced_from
-        done = marker is not None and marker["fingerprint"] == fingerprint and stage.intact(layout)
-        if marker is not None and done and not forced:
-            outcomes.append(Outcome(stage.name, float(marker["seconds"]), True, marker["summary"]))
+        outcome = None if forced else _finished(stage, fingerprint, layout)
+        if outcome is not None:
             progress.reused(stage.name)
-            write_json(layout.run_record, [vars(o) for o in outcomes])
-            continue
-        if forced_from is not None and number < forced_from:
+        elif forced_from is not None and number < forced_from:
             raise ArtefactError(
                 f"--from-stage {STAGES[forced_from].name}: stage '{stage.name}' before it is not done for these "
                 "settings and data. Leave --from-stage out; finished stages are reused anyway."
             )
-        progress.begin(stage.name)
-        connect(config.ray)
-        layout.marker(stage.name).unlink(missing_ok=True)
-        if stage.name != "publish":  # owns nothing but what it puts beside CURRENT
-            fresh_directory(layout.stage(stage.name))
-        started = time.monotonic()
-        summary = _run(stage, config, layout, data, progress)
-        seconds = round(time.monotonic() - started, 3)
-        _write_marker(layout, stage.name, fingerprint, seconds, summary)
-        outcomes.append(Outcome(stage.name, seconds, False, summary))
-        progress.end(stage.name, seconds)
+        else:
+            outcome = _perform(stage, fingerprint, config, layout, data, progress)
+        outcomes.append(outcome)
         write_json(layout.run_record, [vars(o) for o in outcomes])
     return outcomes
+
+
+def _finished(stage: Stage, fingerprint: str, layout: Layout) -> Outcome | None:
+    """What an earlier run left of a stage, if it is of use."""
+    marker = read_marker(layout, stage.name)
+    if marker is None or marker["fingerprint"] != fingerprint or not stage.intact(layout):
+        return None
+    return Outcome(stage.name, float(marker["seconds"]), True, marker["summary"])
+
+
+def _perform(
+    stage: Stage, fingerprint: str, config: Config, layout: Layout, data: str, progress: Progress
+) -> Outcome:
+    """Run a stage between the removal of its old marker and the writing of its new one."""
+    progress.begin(stage.name)
+    connect(config.ray)
+    layout.marker(stage.name).unlink(missing_ok=True)
+    if stage.name != "publish":  # owns nothing but what it puts beside CURRENT
+        fresh_directory(layout.stage(stage.name))
+    started = time.monotonic()
+    summary = _run(stage, config, layout, data, progress)
+    seconds = round(time.monotonic() - started, 3)
+    write_marker(layout, stage.name, fingerprint, seconds, summary)
+    progress.end(stage.name, seconds)
+    return Outcome(stage.name, seconds, False, summary)
+
+
+def _remember(layout: Layout, config: Config, data: str) -> None:
+    write_text(layout.config, to_toml(config))
+    write_json(layout.source, {"data": data})
+
+
+def _remembered(layout: Layout) -> tuple[Config, str]:
+    """Settings and source of a build whose factors are there.
+
+    Raises:
+        ArtefactError: something is missing, or was made with other settings.
+
+    """
+    again = f"Run `kindling build --out {layout.root}` to its end."
+    fitted = STAGES[: _stage_number(_FITTED, 0) + 1]
+    for stage in fitted:
+        if read_marker(layout, stage.name) is None:
+            raise ArtefactError(f"the build in {layout.root} has no finished stage '{stage.name}'. {again}")
+    if not layout.config.is_file():
+        raise ArtefactError(f"{layout.config} is not there, which says how the build was made. {again}")
+    try:
+        config, data = load_config(layout.config), str(read_json(layout.source)["data"])
+    except (ConfigError, KeyError, TypeError) as e:
+        raise ArtefactError(f"how {layout.root} was built cannot be told: {e} {again}") from e
+    for stage in fitted:
+        # what comes from outside cannot be asked any more; what it became is in the fingerprints further on
+        if stage.inputs is None and not _finished(stage, _fingerprint(stage, config, layout, data), layout):
+            raise ArtefactError(
+                f"stage '{stage.name}' in {layout.root} was made with other settings or inputs than the last build "
+                f"there asks for, which was not finished. {again}"
+            )
+    return config, data
 
 
 def _run(stage: Stage, config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:
@@ -160,8 +294,20 @@ def _run(stage: Stage, config: Config, layout: Layout, data: str, progress: Prog
         KindlingError: the error itself, or for one that nobody expected, where its story is written.
 
     """
-    try:
+    with plain_errors(layout, f"stage '{stage.name}'"):
         return stage.run(config, layout, data, progress)
+
+
+@contextmanager
+def plain_errors(layout: Layout, what: str) -> Iterator[None]:
+    """What goes wrong in a task of Ray comes out as if it had been raised here; `what` is named otherwise.
+
+    Raises:
+        KindlingError: the error itself, or for one that nobody expected, where its story is written.
+
+    """
+    try:
+        yield
     except KindlingError as e:
         # raised in a task it is one of ours and Ray's at once, and its text is Ray's
         raise _cause(e) or e from None
@@ -171,9 +317,7 @@ def _run(stage: Stage, config: Config, layout: Layout, data: str, progress: Prog
             raise expected from None
         write_text(layout.error, "".join(traceback.format_exception(e)))
         reason = next((line for line in reversed(str(e).splitlines()) if line.strip()), type(e).__name__)
-        raise KindlingError(
-            f"stage '{stage.name}' failed: {reason.strip()} The whole story: {layout.error}"
-        ) from e
+        raise KindlingError(f"{what} failed: {reason.strip()} The whole story: {layout.error}") from e
 
 
 def _cause(error: BaseException) -> KindlingError | None:
@@ -201,45 +345,7 @@ def _fingerprint(stage: Stage, config: Config, layout: Layout, data: str) -> str
     parts = (
         stage.name,
         config.fingerprint(*stage.sections, exclude=stage.exclude),
-        stage.inputs(data, config),
+        stage.inputs(data, config) if stage.inputs else "",
         upstream,
     )
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
-
-
-def _read_marker(layout: Layout, name: str) -> dict[str, Any] | None:
-    """The marker, or None where there is none or it is not one (half a disk, another version)."""
-    try:
-        marker = read_json(layout.marker(name))
-    except ArtefactError:
-        return None
-    return marker if _is_marker(marker) and _files_are_there(layout.stage(name), marker["files"]) else None
-
-
-def _is_marker(marker: object) -> bool:
-    expected = {"fingerprint", "seconds", "summary", "output", "files"}
-    return isinstance(marker, dict) and expected <= marker.keys()
-
-
-def _files_are_there(root: Path, files: dict[str, int]) -> bool:
-    """Whether what a stage wrote still has the sizes it had; a part that somebody removed is made again."""
-    return all(
-        (root / name).is_file() and (root / name).stat().st_size == size for name, size in files.items()
-    )
-
-
-def _write_marker(
-    layout: Layout, name: str, fingerprint: str, seconds: float, summary: dict[str, object]
-) -> None:
-    root = layout.stage(name)
-    root.mkdir(parents=True, exist_ok=True)
-    files = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith((".", "_DONE"))]
-    marker = {
-        "fingerprint": fingerprint,
-        "files": {str(p.relative_to(root)): p.stat().st_size for p in files},
-        "output": digest_files(files, root),
-        "seconds": seconds,
-        "summary": summary,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_json(layout.marker(name), marker)

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from pipelines.core import blend
 from pipelines.core.bundle import (
     BundlePaths,
     check_bundle,
@@ -33,6 +32,7 @@ from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
+from pipelines.core.schema import TABLES
 from pipelines.core.storage import (
     part_paths,
     read_json,
@@ -48,7 +48,7 @@ from pipelines.progress import Progress
 
 __all__ = ["intact", "run"]
 
-_STAGES = ("ingest", "split", "embed", "factorize", "evaluate")
+_STAGES = ("ingest", "split", "embed", "attributes", "profile", "factorize", "evaluate")
 
 
 def intact(layout: Layout) -> bool:
@@ -98,10 +98,15 @@ def _assemble(
     temporary.mkdir(parents=True)
     model: ModelName = "full" if config.publish.refit else "train"
     with progress.bar("assembling the bundle", 4) as advance:
-        for ref in [_write_items.remote(layout, model, paths), _write_users.remote(layout, model, paths)]:
+        vectors = sorted(config.data.vectors)
+        for ref in [
+            _write_items.remote(layout, model, paths, vectors), _write_users.remote(layout, model, paths)
+        ]:  # fmt: skip
             ray.get(ref)
             advance(1)
-        shutil.copyfile(layout.text_maps(model), paths.text_maps)
+        maps = read_tensors(layout.text_maps(model)) | read_tensors(layout.profile_means(model))
+        write_tensors(paths.text_maps, maps)
+        shutil.copyfile(layout.lexical(model), paths.lexical)
         _copy_encoder(config, paths)
         write_text(paths.config, to_toml(config))
         write_json(paths.metrics, metrics(layout, version, markers))
@@ -126,13 +131,12 @@ def metrics(layout: Layout, version: str, markers: dict[str, dict[str, object]])
         "models": evaluation["test"],
         "validation": evaluation["validation"],
         "intervals": evaluation["intervals"],
+        "differences": evaluation["differences"],
         "users_measured": evaluation["users"],
         "seconds": {name: marker["seconds"] for name, marker in markers.items()},
         "counts": {
-            **{table: report[table].get("kept", 0) for table in ("items", "users", "interactions")},
-            "rejected": {
-                table: report[table].get("rejected", 0) for table in ("items", "users", "interactions")
-            },
+            **{str(table): report[table].get("kept", 0) for table in TABLES},
+            "rejected": {table: report[table].get("rejected", 0) for table in TABLES},
             "split": read_json(layout.split_report),
             "texts": read_json(layout.embed_report),
         },
@@ -140,33 +144,35 @@ def metrics(layout: Layout, version: str, markers: dict[str, dict[str, object]])
 
 
 @ray.remote
-def _write_items(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
-    """Item metadata part by part, then the vectors."""
+def _write_items(layout: Layout, model: ModelName, paths: BundlePaths, vectors: list[str]) -> None:
+    """Item metadata part by part, without the columns `vectors`, which are in the profiles; then the arrays."""
     n_users = pq.read_metadata(layout.ids("users")).num_rows
     n_items = pq.read_metadata(layout.ids("items")).num_rows
     pairs = read_pairs(layout.pairs(model, "item"), "item", 0, n_items, n_users)
     counts, liked = np.diff(pairs.indptr), wanted_counts(pairs)
     parts = part_paths(layout.tables / "items")
+    tags = pq.read_table(layout.attributes) if layout.attributes.exists() else pa.table({})
     start = 0
     with replacing(paths.items) as temporary:
         writer = None
         for path in parts:
-            table = pq.read_table(path)
+            table = pq.read_table(path).drop_columns(vectors)
             stop = start + table.num_rows
             table = table.append_column("n_interactions", pa.array(counts[start:stop].astype(np.int64)))
             table = table.append_column("n_wanted", pa.array(liked[start:stop].astype(np.int64)))
+            for name in tags.column_names:
+                table = table.append_column(name, tags.column(name).slice(start, table.num_rows))
             writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
             writer.write_table(table)
             start += table.num_rows
         if writer is None:
             raise ArtefactError(f"{layout.tables / 'items'} holds no parts. Run the build again.")
         writer.close()
-    item_mean = read_tensors(layout.text_maps(model))["item_mean"]
     write_tensors(
         paths.item_arrays,
         {
             "factors": read_rows(layout.factors(model, "item"), 0, n_items),
-            "profiles": blend.centre(read_rows(layout.text_embeddings("items"), 0, n_items), item_mean),
+            "profiles": read_rows(layout.item_profiles(model), 0, n_items),
         },
     )
 
@@ -176,10 +182,9 @@ def _write_users(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
     ids = pq.read_table(layout.ids("users"))
     n_items = pq.read_metadata(layout.ids("items")).num_rows
     history = read_pairs(layout.pairs(model, "user"), "user", 0, ids.num_rows, n_items)
-    user_mean = read_tensors(layout.text_maps(model))["user_mean"]
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "factors": read_rows(layout.factors(model, "user"), 0, ids.num_rows),
-        "own_texts": blend.centre(read_rows(layout.text_embeddings("users"), 0, ids.num_rows), user_mean),
+        "own_texts": read_rows(layout.own_profiles(model), 0, ids.num_rows),
         "indptr": history.indptr.astype(np.int64),
         "indices": history.indices.astype(np.int32),
         "weights": history.data,

@@ -12,14 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core.als import confidences
-from pipelines.core.blend import blend, centre
+from pipelines.core.als import confidences, prior_share, row_regularization
+from pipelines.core.blend import blend, item_vectors, pad, text_profile
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.config import Config, load_config
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
 from pipelines.core.layout import Layout
+from pipelines.core.lexical import load as load_lexical
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS, N_WANTED, TEXT, USER_ID
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
@@ -72,10 +73,12 @@ class Recommender:
         del self._users["factors"]  # a user's factor is solved again for each request
         self._item_factors: FloatArray = arrays["factors"]
         self._item_profiles: FloatArray = arrays["profiles"]
-        self._vectors = blend(self._item_factors, self._item_profiles, self.config.blend.gamma)
         self._maps = read_tensors(paths.text_maps)
+        self._lexical = load_lexical(paths.lexical)
         self._popularity = self.items.column(N_WANTED).to_numpy().astype(np.float32)
-        self._is_hot = self.items.column(N_INTERACTIONS).to_numpy() > 0
+        evidence = self.items.column(N_INTERACTIONS).to_numpy()
+        self._is_hot = evidence > 0
+        self._vectors = item_vectors(self._item_factors, self._item_profiles, evidence, self.config.blend)
         self._shown = ~np.asarray(self.items.column(IS_HIDDEN).to_numpy(zero_copy_only=False), dtype=bool)
         self.encoder = encoder or self._load_encoder(paths)
 
@@ -106,6 +109,15 @@ class Recommender:
         row = self._item_rows[item_id]
         name = "title" if "title" in self.items.column_names else TEXT
         return str(self.items.column(name)[row].as_py() or "")
+
+    def tags(self, item_id: str) -> dict[str, dict[str, float]]:
+        """What the encoder made of an item: attribute to label to confidence; empty for a build without labels."""
+        row = self._item_rows[item_id]
+        found = {}
+        for name in self.config.attributes.labels:
+            labels = self.items.column(name)[row].as_py()
+            found[name] = dict(zip(labels, self.items.column(f"{name}_confidence")[row].as_py(), strict=True))
+        return found
 
     def recommend(self, request: Request) -> list[Recommended]:
         """The n best items for this request, best first; fewer when filters leave fewer.
@@ -163,11 +175,14 @@ class Recommender:
         return _Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
-        """Centred embeddings: a user's words less the users' mean, a query less the items'."""
+        """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks."""
+        width = self._item_profiles.shape[1]
         if not texts:
-            return np.zeros((0, self._item_profiles.shape[1]), dtype=np.float32)
+            return np.zeros((0, width), dtype=np.float32)
         means = [self._maps["user_mean" if name == "your words" else "item_mean"] for name in names]
-        return centre(self.encoder.encode(texts), np.stack(means))
+        meaning = self.encoder.encode(texts)
+        raw = np.concatenate([meaning, self._lexical.transform(texts)], axis=1)
+        return pad(text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight), width)
 
     def _has_own_text(self, row: int | None) -> bool:
         return row is not None and bool(np.any(self._users["own_texts"][row]))
@@ -209,10 +224,14 @@ class Recommender:
             known.words, known.word_weights, self._item_profiles[known.event_items],
             np.sign(known.event_weights), settings.blend.history_power,
         )  # fmt: skip
+        n_events = np.array([len(known.event_items)], dtype=np.int32)
+        fit = settings.factorize
+        lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
+        share = prior_share(n_events, fit.user_text_fade)
         folded = fold_in(
             profile, self._maps["user_map"], self._item_factors[known.event_items],
             confidences(known.event_weights, settings.factorize.alpha), self._maps["item_gramian"],
-            settings.factorize.user_regularization,
+            float(lam[0]), float(share[0]),
         )  # fmt: skip
         return profile, folded
 
@@ -237,13 +256,14 @@ class Recommender:
 
     def _explain(self, row: int, known: _Known, profile: Profile, folded: FoldedUser) -> dict[str, float]:
         """Shares of one score: what everybody gets, each text, each event."""
-        gamma = self.config.blend.gamma
-        y, p = self._item_factors[row].astype(np.float64), self._item_profiles[row].astype(np.float64)
+        n_factors = self._item_factors.shape[1]
+        vector = self._vectors[row].astype(np.float64)
+        y, p = vector[:n_factors], np.sqrt(self.config.blend.gamma) * vector[n_factors:]
         parts = {"typical user": float(folded.constant @ y)}
         for name, x_part, p_part in zip(known.word_names, folded.words, profile.words, strict=True):
-            parts[name] = float(x_part @ y + gamma * (p_part @ p))
+            parts[name] = float(x_part @ y + p_part @ p)
         for event, x_part, p_part in zip(known.event_items, folded.events, profile.events, strict=True):
-            parts[f"item {self.item_ids[event]}"] = float(x_part @ y + gamma * (p_part @ p))
+            parts[f"item {self.item_ids[event]}"] = float(x_part @ y + p_part @ p)
         return parts
 
 

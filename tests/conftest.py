@@ -21,6 +21,8 @@ SMALL_CONFIG = """
 [encoder]
 dtype = "float32"      # so that a text's vector does not depend on its batch
 max_tokens = 48
+[lexical]
+n_dims = 32
 [embed]
 texts_per_task = 64
 [factorize]

@@ -18,7 +18,7 @@ from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
 from pipelines.core.storage import digest_file, read_json, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when an older program could not read a newer bundle."""
 
 
@@ -45,7 +45,10 @@ class BundlePaths:
 
     @property
     def items(self) -> Path:
-        """Parquet: id, text, metadata, `is_hidden`, `n_interactions`, `n_wanted` of each item, in row-number order."""
+        """Parquet: id, text, metadata, `is_hidden`, `n_interactions`, `n_wanted` of each item, in row-number order.
+
+        With attributes, of each a column of tags and one `<attribute>_confidence`.
+        """
         return self.root / "items.parquet"
 
     @property
@@ -55,18 +58,23 @@ class BundlePaths:
 
     @property
     def item_arrays(self) -> Path:
-        """Safetensors: `factors` (I, F) and `profiles` (I, E)."""
+        """Safetensors: `factors` (I, F) and `profiles` (I, E'): E text columns, then the extra blocks."""
         return self.root / "item_arrays.safetensors"
 
     @property
     def user_arrays(self) -> Path:
-        """Safetensors: `factors` (U, F), `own_texts` (U, E), history as `indptr`, `indices`, `weights`."""
+        """Safetensors: `factors` (U, F), `own_texts` (U, E'), history as `indptr`, `indices`, `weights`."""
         return self.root / "user_arrays.safetensors"
 
     @property
     def text_maps(self) -> Path:
-        """Safetensors: the maps A and B, the text means, the gramians."""
+        """Safetensors: the maps A and B (E' + 1, F), the text means (E,), the gramians (F, F)."""
         return self.root / "text_maps.safetensors"
+
+    @property
+    def lexical(self) -> Path:
+        """Parquet: terms, idf and directions of the lexical vectors; without rows where there are none."""
+        return self.root / "lexical.parquet"
 
     @property
     def encoder(self) -> Path:

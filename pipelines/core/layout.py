@@ -7,8 +7,22 @@ from pathlib import Path
 from typing import Literal
 
 HeldOut = Literal["validation", "test"]
-ModelName = Literal["train", "full"]
-"""`train` sees the training slice only and is evaluated; `full` sees every row and is published."""
+HELD_OUT: tuple[HeldOut, ...] = ("validation", "test")
+ModelName = Literal["train", "newcomers", "full"]
+"""`train` sees the training slice only and is evaluated; `newcomers` sees every row but those of some users, whom it is
+evaluated on; `full` sees every row and is published."""
+
+
+def fitted_models(*, refit: bool, newcomers: bool) -> tuple[ModelName, ...]:
+    """The models a build fits.
+
+    Args:
+        refit: `publish.refit`; without it the measured model is published too.
+        newcomers: whether users are hidden whole (`split.hides_users`).
+
+    """
+    wanted: dict[ModelName, bool] = {"train": True, "newcomers": newcomers, "full": refit}
+    return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,16 @@ class Layout:
         return self.root / "run.json"
 
     @property
+    def config(self) -> Path:
+        """TOML: every setting that what lies here was made with, whether it was published or not."""
+        return self.root / "config.toml"
+
+    @property
+    def source(self) -> Path:
+        """JSON: which tables it was made from."""
+        return self.root / "build.json"
+
+    @property
     def error(self) -> Path:
         """Traceback of the last failure that nobody had expected."""
         return self.root / "error.txt"
@@ -47,7 +71,7 @@ class Layout:
     # ingest
     @property
     def tables(self) -> Path:
-        """Clean tables: `items/`, `users/`, `interactions/`, each a directory of Parquet parts."""
+        """Clean tables: `items/`, `users/`, `interactions/`, `relations/`, each a directory of Parquet parts."""
         return self.stage("ingest") / "tables"
 
     @property
@@ -73,6 +97,19 @@ class Layout:
         """Held-out pairs, with a column `slice` that is `cold` or `warm`."""
         return self.stage("split") / f"{which}.parquet"
 
+    def known(self, which: HeldOut) -> Path:
+        """Pairs that training does not see but that are history by the time users are asked (time split)."""
+        return self.stage("split") / f"{which}_known.parquet"
+
+    def newcomers(self, which: HeldOut) -> Path:
+        """Pairs of users hidden from training, with the order in which they are revealed, see `core.newcomers`."""
+        return self.stage("split") / f"{which}_newcomers.parquet"
+
+    @property
+    def queries(self) -> Path:
+        """Parquet parts like those of `tables`: what each newcomer types, one row a user."""
+        return self.stage("split") / "queries"
+
     @property
     def item_roles(self) -> Path:
         """One row per item: `warm` (trained on), `cold` (held out whole) or `unseen` (no interactions)."""
@@ -97,13 +134,54 @@ class Layout:
         """Encoder fingerprint, counts of texts encoded and taken from the cache."""
         return self.stage("embed") / "report.json"
 
+    # attributes
+    @property
+    def attributes(self) -> Path:
+        """Parquet, one row per item in row-number order: tags and their confidences; absent without labels."""
+        return self.stage("attributes") / "attributes.parquet"
+
+    @property
+    def attribute_scores(self) -> Path:
+        """Row parts: the confidence of every label, (I, L), zeros where there is no text; absent without labels."""
+        return self.stage("attributes") / "scores"
+
+    @property
+    def attributes_report(self) -> Path:
+        """Labels in column order with thresholds, counts and how each was calibrated."""
+        return self.stage("attributes") / "report.json"
+
+    # profile
+    def item_profiles(self, model: ModelName) -> Path:
+        """Row parts (I, E'): centred text of length 1 or zero, smoothed along relations; then the extra blocks."""
+        return self.stage("profile") / model / "items"
+
+    def own_profiles(self, model: ModelName) -> Path:
+        """Row parts (U, E'): users' own words, centred, of length 1 or zero; zeros in the extra blocks."""
+        return self.stage("profile") / model / "users"
+
+    def query_profiles(self, model: ModelName) -> Path:
+        """Row parts (Q, E'): the queries of split, likewise; only of the model that newcomers are measured on."""
+        return self.stage("profile") / model / "queries"
+
+    def lexical(self, model: ModelName) -> Path:
+        """Parquet: terms, idf and directions of the lexical vectors, see `core.lexical`."""
+        return self.stage("profile") / model / "lexical.parquet"
+
+    def lexical_vectors(self, model: ModelName, table: str) -> Path:
+        """Row parts (n, L): lexical vectors of the texts of items, users or queries."""
+        return self.stage("profile") / model / "lexical" / table
+
+    def profile_means(self, model: ModelName) -> Path:
+        """Safetensors: `item_mean` and `user_mean` (E + L,), subtracted from embeddings and lexical vectors."""
+        return self.stage("profile") / model / "means.safetensors"
+
     # factorize
     def factors(self, model: ModelName, side: Literal["user", "item"]) -> Path:
         """Row parts of `user_factors` or `item_factors`."""
         return self.stage("factorize") / model / f"{side}_factors"
 
     def text_maps(self, model: ModelName) -> Path:
-        """Safetensors: A, B, the text means and both gramians."""
+        """Safetensors: A, B and both gramians."""
         return self.stage("factorize") / model / "text_maps.safetensors"
 
     # evaluate
@@ -113,9 +191,22 @@ class Layout:
         return self.stage("evaluate") / "evaluation.json"
 
     @property
+    def per_user(self) -> Path:
+        """Parquet: the model's figures of every user, to compare builds by."""
+        return self.stage("evaluate") / "per_user.parquet"
+
+    @property
     def evaluation_report(self) -> Path:
         """The same as a self-contained HTML page."""
         return self.stage("evaluate") / "report.html"
+
+    def comparison(self, name: str) -> Path:
+        """JSON: what was built here beside another build, figures and differences."""
+        return self.root / "comparisons" / name / "comparison.json"
+
+    def comparison_report(self, name: str) -> Path:
+        """The same as a self-contained HTML page."""
+        return self.root / "comparisons" / name / "report.html"
 
     # publish
     @property
@@ -136,3 +227,28 @@ class Layout:
     def metrics(self) -> Path:
         """Figures of the published build, for other tools."""
         return self.root / "metrics.json"
+
+    # tune
+    def tuning(self, model: str) -> Path:
+        """What tuning of one model left: studies, and the outcome of the latest."""
+        return self.root / "tune" / model
+
+    def study(self, model: str, fingerprint: str) -> Path:
+        """JSON Lines: every trial of one study when it started and when it ended, appended as it happened."""
+        return self.tuning(model) / "studies" / f"{fingerprint}.jsonl"
+
+    def trials(self, model: str) -> Path:
+        """JSON Lines: one line per trial of the latest study."""
+        return self.tuning(model) / "trials.jsonl"
+
+    def tuning_report(self, model: str) -> Path:
+        """The same as a self-contained HTML page."""
+        return self.tuning(model) / "report.html"
+
+    def best_config(self, model: str) -> Path:
+        """TOML: the best settings found, for `--config`."""
+        return self.tuning(model) / "best.toml"
+
+    def tune_scratch(self, model: str) -> Path:
+        """What Ray Tune keeps while it runs; of no use afterwards."""
+        return self.tuning(model) / ".ray"

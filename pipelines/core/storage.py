@@ -65,7 +65,8 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
         raise ArtefactError(
-            f"{path} cannot be read: {e}. Run `kindling build` again; it redoes what is missing."
+            f"{path} cannot be read: {e}. Delete it if it is there, and run `kindling build` again; it redoes what is "
+            "missing."
         ) from e
 
 

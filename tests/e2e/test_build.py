@@ -15,12 +15,14 @@ import pytest
 
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.layout import Layout
-from pipelines.core.storage import read_json, read_tensors
+from pipelines.core.metrics import RANK_METRICS
+from pipelines.core.slices import SLICES
+from pipelines.core.storage import part_paths, read_json, read_tensors
 from tests.conftest import command, kill_group, kindling, start_kindling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-STAGES = ["ingest", "split", "embed", "factorize", "evaluate", "publish"]
+STAGES = ["ingest", "split", "embed", "attributes", "profile", "factorize", "evaluate", "publish"]
 
 
 def reused(out: Path) -> dict[str, bool]:
@@ -41,12 +43,25 @@ def own_data(small_data: Path, tmp_path: Path) -> Path:
 
 def test_metrics_json_has_the_documented_shape(built: Path) -> None:
     metrics = read_json(Layout(built).metrics)
-    assert set(metrics["models"]) == {"kindling", "popularity", "content", "als"}
-    for slices in metrics["models"].values():
-        assert set(slices) == {"cold", "warm", "all"}
-        for figures in slices.values():
-            assert {"recall@20", "ndcg@20", "coverage@20"} <= figures.keys()
-            assert all(0 <= v <= 1 for v in figures.values())
+    models = ["kindling", "popularity", "bm25", "content", "als", "als_text"]
+    assert list(metrics["models"]) == list(metrics["validation"]) == models
+    users = metrics["users_measured"]["test"]
+    names = [f"{m}@{k}" for k in (5, 10, 20, 50) for m in RANK_METRICS]
+    others = ["novelty", "diversity", "cold_share", "popularity_bias", "coverage", "gini"]
+    for model, slices in metrics["models"].items():
+        assert list(slices) == list(SLICES) == list(users)
+        for name, figures in slices.items():
+            assert list(figures) == [*names, *(f"{o}@20" for o in others)]
+            assert all(0 <= figures[n] <= 1 for n in [*names, "coverage@20", "gini@20", "cold_share@20"])
+            for metric, (low, high) in metrics["intervals"]["test"][model][name].items():
+                assert low <= high, metric
+    for name, figures in metrics["differences"]["test"].items():
+        assert users[name] > 0
+        assert list(figures) == names
+        best, ours = figures["ndcg@20"], metrics["models"]["kindling"][name]["ndcg@20"]
+        theirs = {m: metrics["models"][m][name]["ndcg@20"] for m in models[1:]}
+        assert theirs[best["baseline"]] == max(theirs.values())
+        assert best["difference"] == pytest.approx(ours - max(theirs.values()), abs=2e-6)
     assert set(metrics["seconds"]) == set(STAGES[:-1])
     assert metrics["counts"]["items"] == 240
     assert metrics["counts"]["interactions"] == 3000
@@ -110,8 +125,11 @@ def test_only_changed_texts_are_encoded(copy: Path, own_data: Path, small_config
     again = kindling("build", "--data", own_data, "--out", copy, "--config", small_config)
     assert again.status == 0, again.err
     report = read_json(Layout(copy).embed_report)
-    assert report["to_encode"] == 2
-    assert report["from_cache"] == report["texts"] - 2
+    # a newcomer's query is the title of an item, so a new title may be a new query as well
+    queries = pd.concat(pd.read_parquet(p) for p in part_paths(Layout(copy).queries))["text"]
+    changed = 2 + queries[queries.isin(items_df["title"][[3, 5]])].nunique()
+    assert report["to_encode"] == changed
+    assert report["from_cache"] == report["texts"] - changed
 
 
 def test_touched_but_equal_input_is_read_again_and_nothing_more(

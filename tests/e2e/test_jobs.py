@@ -38,7 +38,7 @@ def free_ports(n: int) -> list[int]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`ray start --head` on ports of its own; stopped by its own temporary directory, not `ray stop`."""
     temporary = tmp_path_factory.mktemp("r")
-    gcs, dashboard, client = free_ports(3)
+    gcs, dashboard, client, agent = free_ports(4)
     env = {
         **os.environ,
         "RAY_AUTH_MODE": "disabled",
@@ -47,7 +47,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     env.pop("RAY_ADDRESS", None)
     arguments = [
         RAY, "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
-        f"--ray-client-server-port={client}", f"--temp-dir={temporary}", "--num-cpus=4", "--disable-usage-stats",
+        f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",  # or two clusters collide
+        f"--temp-dir={temporary}", "--num-cpus=4", "--disable-usage-stats",
     ]  # fmt: skip
     subprocess.run(arguments, check=True, env=env, capture_output=True, timeout=120)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 
-from pipelines.core import als, blend
+from pipelines.core import als, blend, lexical
+from pipelines.core.alternate import Here, alternate, begin, first_factors
 from pipelines.core.bundle import BundlePaths, finish_directory, point_current, write_manifest
 from pipelines.core.catalogue import GeneratorConfig, generate
-from pipelines.core.config import Config, EncoderConfig, FactorizeConfig, to_toml
+from pipelines.core.config import BlendConfig, Config, EncoderConfig, FactorizeConfig, to_toml
 from pipelines.core.encoder import Encoder, encoder_fingerprint
-from pipelines.core.ids import hash_ids, normal_by_id
+from pipelines.core.ids import hash_ids
 from pipelines.core.layout import Layout
-from pipelines.core.pairs import row_shard, signs, text_sums, wanted_counts
 from pipelines.core.readers import cut_chunks, find_files, read_chunk
+from pipelines.core.shards import item_shard, user_shard
 from pipelines.core.storage import write_json, write_table, write_tensors, write_text
 from pipelines.core.validate import check_entities
 
@@ -29,7 +31,25 @@ FloatArray = npt.NDArray[np.float32]
 CONFIG = Config(
     # single precision: the same vectors on every processor; few tokens: soon made
     encoder=EncoderConfig(dtype="float32", max_tokens=48),
-    factorize=FactorizeConfig(n_factors=16, iterations=4),
+    # all that bends a score is named: what the tests expect of the shop does not change with the defaults
+    factorize=FactorizeConfig(
+        n_factors=16,
+        iterations=4,
+        user_regularization=10.0,
+        item_regularization=90.0,
+        alpha=10.0,
+        user_frequency_power=0.0,
+        item_frequency_power=0.0,
+        user_text_fade=0.0,
+        item_text_fade=0.0,
+        user_ridge=1.0,
+        item_ridge=3.0,
+        cold_ridge=0.0,
+        evidence_power=1.0,
+    ),
+    blend=BlendConfig(
+        gamma=0.2, text_fade=0.0, cold_scale=1.0, history_power=0.5, own_text_items=1.0, query_items=3.0
+    ),
 )
 N_ITEMS, N_USERS, N_COLD, N_PAIRS = 120, 80, 20, 1500
 HIDDEN = (3, 50, 119)
@@ -76,9 +96,10 @@ class _Fitted:
     maps: dict[str, npt.NDArray[np.generic]]
     item_profiles: FloatArray
     own_texts: FloatArray
+    words: lexical.LexicalModel
 
 
-def build_shop(data: Path, out: Path, encoder: Encoder) -> Shop:
+def build_shop(data: Path, out: Path, encoder: Encoder, config: Config = CONFIG) -> Shop:
     """Generate tables in `data`, clean them, fit a model and publish it under `out`."""
     catalogue = generate(GeneratorConfig(n_items=N_ITEMS, n_users=N_USERS, n_interactions=N_PAIRS))
     catalogue.items_df.assign(**_extra_columns()).to_parquet(data / "items.parquet", index=False)
@@ -91,15 +112,15 @@ def build_shop(data: Path, out: Path, encoder: Encoder) -> Shop:
         ]
     )
     users_df.to_parquet(data / "users.parquet", index=False)
-    items, users = _clean(data, "items"), _clean(data, "users")
+    items, users = _clean(data, "items", config), _clean(data, "users", config)
     item_ids, user_ids = items.column("item_id").to_pylist(), users.column("user_id").to_pylist()
     weights = _weights(catalogue.interactions_df, item_ids, user_ids)
-    fitted = _fit(weights, items, users, encoder)
+    fitted = _fit(weights, items, users, encoder, config)
     counts = np.bincount(weights.indices, minlength=N_ITEMS)
     items = items.append_column("n_interactions", pa.array(counts.astype(np.int64)))
     wanted = np.bincount(weights.indices[weights.data > 0], minlength=N_ITEMS)
     items = items.append_column("n_wanted", pa.array(wanted.astype(np.int64)))
-    _publish(Layout(out), items, users.select(["user_id"]), fitted, weights)
+    _publish(Layout(out), items, users.select(["user_id"]), fitted, weights, config)
     history = {
         user: {item_ids[i]: float(w) for i, w in zip(weights[row].indices, weights[row].data, strict=True)}
         for row, user in enumerate(user_ids)
@@ -122,9 +143,9 @@ def _extra_columns() -> dict[str, object]:
     }
 
 
-def _clean(data: Path, table: str) -> pa.Table:
+def _clean(data: Path, table: str, config: Config) -> pa.Table:
     (chunk,) = cut_chunks(str(data), table, find_files(str(data), table))
-    checked = check_entities(chunk, *read_chunk(chunk), CONFIG)
+    checked = check_entities(chunk, *read_chunk(chunk), config)
     assert not checked.rejects.num_rows
     return checked.table.drop_columns(["_source", "_row"])
 
@@ -142,66 +163,75 @@ def _weights(interactions_df: pd.DataFrame, item_ids: list[str], user_ids: list[
     return weights
 
 
-def _fit(weights: sp.csr_matrix, items: pa.Table, users: pa.Table, encoder: Encoder) -> _Fitted:
-    """What factorize does, with one shard for each side."""
-    settings, blending = CONFIG.factorize, CONFIG.blend
+def _fit(
+    weights: sp.csr_matrix, items: pa.Table, users: pa.Table, encoder: Encoder, config: Config
+) -> _Fitted:
+    """What profile and factorize do, with one shard for each side."""
+    settings = config.factorize
     by_item = weights.T.tocsr()
     by_item.sort_indices()
-    item_texts = encoder.encode(items.column("text").to_pylist())
-    user_texts = encoder.encode(users.column("text").to_pylist())
-    item_mean = _mean(item_texts, by_item)
-    user_mean = _mean(user_texts, weights)
-    item_profiles, own = blend.centre(item_texts, item_mean), blend.centre(user_texts, user_mean)
-    features, own_features = blend.features(item_profiles), blend.own_features(own)
-    counts = wanted_counts(by_item)
-    item_shard = row_shard(by_item, 0, features, features * counts[:, None], settings.alpha)
-    profile = blend.profiles(
-        signs(weights), item_profiles, own, blending.own_text_items, blending.history_power
+    item_texts, user_texts = items.column("text").to_pylist(), users.column("text").to_pylist()
+    known = np.flatnonzero(np.diff(by_item.indptr))
+    words = lexical.fit([item_texts[i] for i in known], config.lexical, settings.seed)
+    item_raw, user_raw = (
+        np.concatenate([_embeddings(encoder, tuple(texts)), words.transform(texts)], axis=1)
+        for texts in (item_texts, user_texts)
     )
-    sums = text_sums(weights, features, own_features)
-    user_shard = row_shard(weights, 0, blend.features(profile), sums, settings.alpha)
-    item_gram = als.map_gram(features, counts)
-    user_gram = item_gram + als.map_gram(own_features, wanted_counts(weights))
-    drawn = normal_by_id(hash_ids(items.column("item_id").to_numpy()), settings.n_factors, settings.seed)
-    y = np.where((item_shard.evidence > 0)[:, None], 0.01 * drawn, 0.0).astype(np.float32)
-    a = b = np.zeros((features.shape[1], settings.n_factors), dtype=np.float32)
-    for _ in range(settings.iterations):
-        x = _solve(user_shard, y, a, settings.user_regularization)
-        a = als.ridge_map(user_gram, als.map_cross(user_shard, x), settings.user_ridge)
-        y = _solve(item_shard, x, b, settings.item_regularization)
-        b = als.ridge_map(item_gram, als.map_cross(item_shard, y), settings.item_ridge)
-    x = _solve(user_shard, y, a, settings.user_regularization)
+    n_embedding = item_raw.shape[1] - words.width
+    item_mean, user_mean = _mean(item_raw, by_item, n_embedding), _mean(user_raw, weights, n_embedding)
+    weight = config.lexical.weight
+    item_profiles = blend.text_profile(item_raw, item_mean, n_embedding, weight)
+    own = blend.text_profile(user_raw, user_mean, n_embedding, weight)
+    item_rows, gram, item_gram = item_shard(by_item, item_profiles, 0, settings)
+    user_rows, own_gram = user_shard(weights, item_profiles, own, 0, settings, config.blend)
+    starts = [
+        first_factors(
+            hash_ids(table.column(name).to_pandas().to_numpy(dtype=object)), rows.evidence, settings
+        )
+        for table, name, rows in ((users, "user_id", user_rows), (items, "item_id", item_rows))
+    ]
+    x, y = alternate(
+        begin("user", [user_rows], starts[:1], gram + own_gram, settings.n_factors, Here()),
+        begin("item", [item_rows], starts[1:], item_gram, settings.n_factors, Here()),
+        settings,
+        Here(),
+    )
+    scale = np.float32(settings.text_weight)
     maps = {
         "item_mean": item_mean,
         "user_mean": user_mean,
-        "user_map": a,
-        "item_map": b,
-        "user_gramian": als.gramian(x).astype(np.float32),
-        "item_gramian": als.gramian(y).astype(np.float32),
+        "user_map": scale * x.text_map,
+        "item_map": scale * y.text_map,
+        "user_gramian": x.gramian.astype(np.float32),
+        "item_gramian": y.gramian.astype(np.float32),
     }
     return _Fitted(
-        als.fill_cold(y, item_shard.evidence, item_shard.features @ b),
-        als.fill_cold(x, user_shard.evidence, user_shard.features @ a),
+        als.fill_cold(y.factors[0], item_rows.evidence, item_rows.features @ maps["item_map"]),
+        als.fill_cold(x.factors[0], user_rows.evidence, user_rows.features @ maps["user_map"]),
         maps,
         item_profiles,
         own,
+        words,
     )
 
 
-def _mean(texts: FloatArray, pairs: sp.csr_matrix) -> FloatArray:
-    total, count = blend.mean_statistics(texts, np.diff(pairs.indptr) > 0)
-    return np.asarray(total / count, dtype=np.float32)
+@cache
+def _embeddings(encoder: Encoder, texts: tuple[str, ...]) -> FloatArray:
+    """Every shop has the same texts."""
+    return encoder.encode(texts)
 
 
-def _solve(
-    shard: als.RowShard, opposite: FloatArray, text_map: FloatArray, regularization: float
-) -> FloatArray:
-    prior = shard.features @ text_map
-    return als.solve_rows(shard, opposite, als.gramian(opposite), prior, regularization)
+def _mean(raw: FloatArray, pairs: sp.csr_matrix, n_embedding: int) -> FloatArray:
+    """Of meanings and of words over the rows with pairs, each over the rows that have one."""
+    parts = [
+        blend.mean_statistics(columns, np.diff(pairs.indptr) > 0)
+        for columns in (raw[:, :n_embedding], raw[:, n_embedding:])
+    ]
+    return np.concatenate([total / max(count, 1) for total, count in parts]).astype(np.float32)
 
 
 def _publish(
-    layout: Layout, items: pa.Table, users: pa.Table, fitted: _Fitted, weights: sp.csr_matrix
+    layout: Layout, items: pa.Table, users: pa.Table, fitted: _Fitted, weights: sp.csr_matrix, config: Config
 ) -> None:
     """The files of a bundle, under a temporary name, then under its own, then the pointer."""
     temporary = layout.bundles / ".v1.tmp"
@@ -217,9 +247,10 @@ def _publish(
     }
     write_tensors(paths.user_arrays, {"factors": fitted.users, "own_texts": fitted.own_texts} | history)
     write_tensors(paths.text_maps, fitted.maps)
-    write_text(paths.config, to_toml(CONFIG))
+    lexical.save(fitted.words, paths.lexical)
+    write_text(paths.config, to_toml(config))
     write_json(paths.metrics, {"version": "v1"})
-    fingerprint = encoder_fingerprint(CONFIG.encoder)
-    write_manifest(paths, "v1", {"encoder": {"model": CONFIG.encoder.model, "fingerprint": fingerprint}})
+    fingerprint = encoder_fingerprint(config.encoder)
+    write_manifest(paths, "v1", {"encoder": {"model": config.encoder.model, "fingerprint": fingerprint}})
     finish_directory(temporary, layout.bundle("v1"))
     point_current(layout, "v1")

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.bundle import BundlePaths
+from pipelines.core.bundle import BundlePaths, write_manifest
+from pipelines.core.config import AttributesConfig, to_toml
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.layout import Layout
-from pipelines.core.storage import read_json, read_tensors, write_json
+from pipelines.core.storage import read_json, read_tensors, write_json, write_table, write_text
 from serving import recommender
 from serving.recommender import Recommender, load_current
 from serving.requests import Event, Recommended, Request
@@ -305,11 +308,42 @@ def test_parts_add_up_to_the_score(model: Recommender, request_: Request) -> Non
 def test_a_megabyte_of_words_is_cut(model: Recommender) -> None:
     limit = CONFIG.serve.max_text_chars
     text = "light camping gear " * 55_000
-    assert model.recommend(Request(user_text=text)) == model.recommend(Request(user_text=text[: limit - 7]))
+    whole_words = text[:limit].rsplit(" ", 1)[0]
+    answer = model.recommend(Request(user_text=text))
+    assert answer == model.recommend(Request(user_text=whole_words))
+    fewer = whole_words.rsplit(" ", 1)[0]
+    assert answer != model.recommend(Request(user_text=fewer)), "every word up to the limit counts"
 
 
 def test_titles(model: Recommender, shop: Shop) -> None:
     assert model.title(shop.item_ids[0]) == shop.items.column("title")[0].as_py()
+
+
+def test_tags_come_with_their_confidences(
+    model: Recommender, shop: Shop, out: Path, encoder: Encoder
+) -> None:
+    assert model.tags(shop.item_ids[0]) == {}, "a build without labels has none"
+    paths = BundlePaths(Layout(out).bundle("v1"))
+    labels = {"style": ("modern", "rustic"), "用途": ("户外", "室内")}
+    config = CONFIG.model_copy(update={"attributes": AttributesConfig(labels=labels)})
+    write_text(paths.config, to_toml(config))
+    items = pq.read_table(paths.items)
+    rest = [[]] * (N_ITEMS - 2)
+    for name, tags, confidences in (
+        ("style", [["rustic"], []], [[0.75], []]),
+        ("用途", [["户外", "室内"], ["室内"]], [[0.5, 0.25], [1.0]]),
+    ):
+        items = items.append_column(name, pa.array(tags + rest, pa.list_(pa.string())))
+        items = items.append_column(
+            f"{name}_confidence", pa.array(confidences + rest, pa.list_(pa.float32()))
+        )
+    write_table(paths.items, items)
+    write_manifest(paths, "v1", {"encoder": read_json(paths.manifest)["encoder"]})
+    tagged = Recommender(paths.root, encoder)
+    assert tagged.tags(shop.item_ids[0]) == {"style": {"rustic": 0.75}, "用途": {"户外": 0.5, "室内": 0.25}}
+    assert tagged.tags(shop.item_ids[1]) == {"style": {}, "用途": {"室内": 1.0}}
+    outdoors = tagged.recommend(Request(filter={"用途": "户外"}, n=9))
+    assert ids(outdoors) == [shop.item_ids[0]]
 
 
 def test_equal_scores_are_in_row_order() -> None:
