@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SOURCES := pipelines serving jobs tests benchmarks
 
-.PHONY: help setup demo test check unit clean
+.PHONY: help setup demo bench test check unit clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,9 @@ check: setup ## style, types, direction of imports
 
 unit: setup ## the quick tests, no Ray
 	$(BIN)/pytest tests/unit tests/serving
+
+bench: setup ## the peers of kindling[bench] too; cmfrec is compiled
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 
 test: check ## everything
 	$(BIN)/pytest

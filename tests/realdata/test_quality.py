@@ -26,13 +26,15 @@ def test_scientific(tmp_path: Path) -> None:
     finished = kindling("build", "--data", REAL_DATA / "scientific", "--out", tmp_path, "--config", config)
     assert finished.status == 0, finished.err
     models = read_json(Layout(tmp_path).metrics)["models"]
-    ours = {s: figures["recall@20"] for s, figures in models["kindling"].items()}
-    # reference: cold 0.258, warm 0.194, all 0.174; below these something is broken
-    assert ours["cold"] > 0.250
-    assert ours["warm"] > 0.188
-    assert ours["all"] > 0.168
-    for name in ("popularity", "content", "als"):
-        for slice_name, figure in ours.items():
-            assert figure > models[name][slice_name]["recall@20"], (name, slice_name)
+    ours = models["kindling"]
+    # measured 0.286, 0.219, 0.211; the references are 0.258, 0.194, 0.174. Below these something is broken
+    assert ours["cold"]["recall@20"] > 0.275
+    assert ours["warm"]["recall@20"] > 0.208
+    assert ours["all"]["recall@20"] > 0.198
+    for name in ("popularity", "bm25", "content", "als", "als_text"):
+        for slice_name in ("cold", "warm", "all", "revealed_1", "revealed_3"):
+            for metric in ("recall@20", "ndcg@20"):
+                figure = ours[slice_name][metric]
+                assert figure > models[name][slice_name][metric], (name, slice_name, metric)
     again = kindling("build", "--data", REAL_DATA / "scientific", "--out", tmp_path, "--config", config)
-    assert again.out.count("unchanged") == 6
+    assert again.out.count("unchanged") == 8
