@@ -23,16 +23,20 @@ RANK_METRICS = ("recall", "ndcg", "map", "mrr", "hit_rate")
 def top_k(scores: FloatArray, k: int) -> IntArray:
     """Columns of the k largest scores of each row, best first; -1 in place of a score of -inf.
 
-    Equal scores are taken in an order that follows the columns', so shuffle the columns beforehand: a model
-    that cannot tell items apart must get no help from the order they are stored in.
+    Equal scores are taken in the order of the columns, for every k alike, so shuffle the columns beforehand: a
+    model that cannot tell items apart must get no help from the order they are stored in.
 
     Args:
         scores: (n, m).
         k: list length; min(k, m) places are returned.
 
     """
-    k = min(k, scores.shape[1])
-    chosen = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+    n, k = len(scores), min(k, scores.shape[1])
+    last = np.partition(scores, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k, None]
+    better, level = scores > last, scores == last
+    # of those level with the last place the first columns, as many as there is room for
+    room = k - better.sum(axis=1, keepdims=True)
+    chosen = np.nonzero(better | (level & (np.cumsum(level, axis=1) <= room)))[1].reshape(n, k)
     values = np.take_along_axis(scores, chosen, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     ranked = np.take_along_axis(chosen, order, axis=1)
