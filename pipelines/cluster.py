@@ -44,8 +44,7 @@ def connect(config: RayConfig) -> None:
         ClusterError: names the address and what to check.
 
     """
-    for key, value in _ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
+    set_environment()
     import ray  # noqa: PLC0415 - reads its environment when imported
 
     if ray.is_initialized():
@@ -82,6 +81,12 @@ def connect(config: RayConfig) -> None:
             "start it with a larger --num-cpus, or raise ray.num_cpus for a start on this machine."
         )
     quiet_data()
+
+
+def set_environment() -> None:
+    """Settings of Ray's own that must be there before it is imported; what is set already stays."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
 
 
 def _probe(address: str) -> None:

@@ -22,13 +22,12 @@ from pathlib import Path
 import os
 os.environ["RAY_AUTH_MODE"] = "disabled"
 data, out, config, nodes, shards, lose = sys.argv[1:]
+from pipelines.cluster import set_environment
+set_environment()
 import ray
 from ray.cluster_utils import Cluster
-from pipelines import cluster as kindling_cluster
 from pipelines.core.config import load_config
 from pipelines.flow import build
-for key, value in kindling_cluster._ENVIRONMENT.items():
-    os.environ.setdefault(key, value)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2 if lose else 4 // int(nodes)})
 others = [cluster.add_node(num_cpus=2 if lose else max(1, 4 // int(nodes))) for _ in range(int(nodes) - 1)]
 settings = load_config(Path(config))

@@ -147,8 +147,8 @@ def test_a_file_address_is_a_local_path(tmp_path: Path) -> None:
         ("items.parquet", b"PAR1 this is not Parquet PAR1"),
         ("items.parquet", b""),
         ("items.csv.gz", b"not gzip"),
-        ("items.csv.gz", gzip.compress(CSV * 999)[:-20]),
-        ("items.jsonl.gz", gzip.compress(JSONL * 99)[:12] + b"\xff" * 30),
+        ("items.csv.gz", gzip.compress(CSV * 999, mtime=0)[:-20]),
+        ("items.jsonl.gz", gzip.compress(JSONL * 99, mtime=0)[:12] + b"\xff" * 30),
         ("items.csv", CSV.decode().encode("utf-16")),
         ("items.csv", b"\xff,title\n1,2\n"),
     ],
@@ -221,8 +221,11 @@ def test_every_kind_of_list_and_bytes_is_one_kind(tmp_path: Path) -> None:
         (BAD_UTF8, "column x is not UTF-8"),
         (pa.ListArray.from_arrays([0, 1, 2], BAD_UTF8), "column x is not UTF-8"),
         (pa.array([2**62, 0], pa.timestamp("ms")), "column x cannot be read"),
+        (pa.array([2**30, 0], pa.date32()), "column x cannot be read"),
+        (pa.array([[2**62], [0]], pa.list_(pa.timestamp("ms"))), "column x cannot be read"),
+        (pa.StructArray.from_arrays([BAD_UTF8], names=["y"]), "column x is not UTF-8"),
     ],
-    ids=["text", "list", "timestamp"],
+    ids=["text", "list", "timestamp", "date", "list of timestamps", "text in a structure"],
 )
 def test_unreadable_values_in_parquet_spoil_their_row_only(
     tmp_path: Path, column: pa.Array, reason: str
