@@ -30,8 +30,8 @@ unit: setup ## the quick tests, no Ray
 bench: setup ## the peers of kindling[bench] too; cmfrec is compiled
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 
-test: check ## everything
-	$(BIN)/pytest
+test: check ## everything, two files at a time
+	$(BIN)/pytest -n 2 --dist loadfile
 
 clean: ## remove what make made
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
