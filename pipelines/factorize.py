@@ -3,15 +3,17 @@
 Reads: sorted pairs of split, profiles of profile.
 Writes: for every model that is fitted: user and item factors in row parts, the text maps.
 
-The loop is `pipelines.core.alternate`; here are the shards it works on and the tasks it runs in. A task receives
-the other side's shards as references and writes its own factors to the object store; what comes back to the
+The loop is `pipelines.core.alternate`; here are the shards it works on and the tasks it runs in. A task fetches
+the other side's factors one shard at a time and keeps the rows that its own pairs touch, so that no node has to hold
+all of them; it writes its own factors to the object store. What comes back to the
 driver is small: gramians (F, F) and the statistics of the maps (D, F). Tasks hold no state, so a lost worker or
 node costs only the recomputation of the shards that were on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -68,6 +70,25 @@ class OnRay:
     def share(self, value: object) -> ray.ObjectRef:
         """Put a value into the object store once."""
         return ray.put(value)
+
+    def blocks(self, refs: Sequence[ray.ObjectRef]) -> Iterable[FloatArray]:
+        """References that a task fetches as it comes to them."""
+        return Streamed(tuple(refs))
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Arrays in the object store, one of which a node holds for a task at a time.
+
+    As arguments of the task all of them would have to fit the store of the node before it starts.
+    """
+
+    refs: tuple[ray.ObjectRef, ...]
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        """Fetch, hand out, let go."""
+        for ref in self.refs:
+            yield ray.get(ref)
 
 
 @cache

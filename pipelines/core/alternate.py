@@ -11,7 +11,7 @@ shard is submitted, its result is a reference, and what is fetched is small: gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -45,6 +45,9 @@ class Runner(Protocol):
     def share(self, value: object) -> Ref:
         """A reference to a value that many calls take."""
 
+    def blocks(self, refs: Sequence[Ref]) -> Iterable[FloatArray]:
+        """An argument for `submit` whose values are looked at one after the other, never all at once."""
+
 
 class Here:
     """Runs everything at once in this process."""
@@ -61,6 +64,10 @@ class Here:
     def share(self, value: object) -> Ref:
         """Nothing to share."""
         return value
+
+    def blocks(self, refs: Sequence[Ref]) -> Iterable[FloatArray]:
+        """They are here."""
+        return refs
 
 
 @dataclass(frozen=True)
@@ -143,9 +150,10 @@ def place_cold(items: SideState, settings: FactorizeConfig, runner: Runner) -> S
 def half_step(solved: SideState, fixed: SideState, settings: FactorizeConfig, runner: Runner) -> SideState:
     """Solve every row of one side."""
     gramian, text_map = runner.share(fixed.gramian), runner.share(solved.text_map)
+    opposite = runner.blocks(fixed.factors)
     results = [
         runner.submit(
-            solve_shard, solved.side, shard, start, gramian, text_map, settings, *fixed.factors, n_results=2
+            solve_shard, solved.side, shard, start, gramian, text_map, settings, opposite, n_results=2
         )
         for shard, start in zip(solved.shards, solved.factors, strict=True)
     ]
@@ -155,13 +163,13 @@ def half_step(solved: SideState, fixed: SideState, settings: FactorizeConfig, ru
 
 def solve_shard(
     side: Side, shard: RowShard, start: FloatArray, gramian: DoubleArray, text_map: FloatArray,
-    settings: FactorizeConfig, *opposite: FloatArray,
+    settings: FactorizeConfig, opposite: Iterable[FloatArray],
 ) -> tuple[FloatArray, DoubleArray]:  # fmt: skip
     """Factors of one shard given the other side's, and their gramian."""
     lam, share = pull(side, shard.evidence, settings)
     factors = als.solve_rows(
         shard,
-        np.concatenate(opposite),
+        opposite,
         gramian,
         share[:, None] * (shard.features @ text_map),
         lam,

@@ -391,7 +391,7 @@ def board_scores(board: sp.csr_matrix, text: FloatArray | None = None, **setting
 
 def test_checkerboard_is_reproduced() -> None:
     board = checkerboard(20)
-    scores = board_scores(board, user_regularization=1e-3, item_regularization=1e-3, iterations=15)
+    scores = board_scores(board, user_regularization=1e-3, item_regularization=1e-3, iterations=50)
     np.testing.assert_allclose(scores, board.toarray(), atol=1e-2)
 
 

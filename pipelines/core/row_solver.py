@@ -1,0 +1,333 @@
+"""The row solves of ALS, many rows at a time, in coordinates where what all rows share is a diagonal.
+
+Dimensions: F factors, m opposite rows, N solved rows; B rows of one batch, n entries of its longest row.
+
+A row with entries S, confidences C = I + E, wants p and its own lam solves
+
+    (Y'Y + lam I + Y_S' E Y_S) x = Y_S' C p + lam prior.
+
+With Y'Y = Q W Q', found once, D = W + lam is diagonal whatever lam is, and x = Q D^-1/2 z where
+
+    (I + A'A) z = z0 + A't,    A = E^1/2 Y_S Q D^-1/2,    t = E^-1/2 C p,    z0 = D^-1/2 lam Q'prior.
+
+The zero confidences' part of the problem has become the identity: nothing of size (F, F) is touched per row unless
+the row is long, priors and a lam for every row cost nothing, and conjugate gradients start well conditioned (they are
+preconditioned by (Y'Y + lam I)^-1). A row of n < F entries has an exact solution through an (n, n) matrix:
+
+    z = z0 + A'v,    (I + AA') v = t - A z0        (the push-through identity; Woodbury)
+
+and a longer one through I + A'A itself. Rows are sorted by length and padded to the longest of their batch with
+entries of E = 0, which add nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.integer]
+
+_BATCH_FLOATS = 1 << 19
+"""Gathered factors of one batch: 2 MB, so that what is read several times stays in a core's cache."""
+
+_MOST_NOISE = 0.1
+"""Rounding of the longest entry of A, beside the identity it stands next to: above this a solution means nothing."""
+
+_ROTATED_ROWS = 2048
+
+_LEAST_EXCESS = 1e-12
+"""Least E of a real entry: keeps t finite where a weight of 0 makes C = 1; E^1/2 t = C p holds all the same."""
+
+
+_TINY = np.finfo(np.float32).tiny.astype(np.float32)
+
+
+class UnsolvableRowsError(ValueError):
+    """The rows' matrices are beyond single precision."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sparse rows to be solved.
+
+    Attributes:
+        indptr: (N + 1,) into `indices`.
+        indices: opposite rows.
+        confidences: C of wanted entries, -C of unwanted ones; |C| >= 1.
+
+    """
+
+    indptr: IntArray
+    indices: IntArray
+    confidences: FloatArray
+
+
+@dataclass(frozen=True)
+class _Whitened:
+    """What all batches share.
+
+    Attributes:
+        rows: the sparse rows.
+        opposite: (m, F) Y Q.
+        basis: (F, F) Q.
+        spectrum: (F,) W, in single precision like all that follows once it is found.
+        lam: (N,).
+        prior: (N, F), not rotated.
+        start: (N, F) where CG starts, not rotated.
+
+    """
+
+    rows: Rows
+    opposite: FloatArray
+    basis: FloatArray
+    spectrum: FloatArray
+    lam: FloatArray
+    prior: FloatArray
+    start: FloatArray
+
+
+def solve(
+    rows: Rows, opposite: Iterable[FloatArray], gramian: DoubleArray, prior: FloatArray, lam: DoubleArray,
+    *, cg_steps: int | None, start: FloatArray | None = None, num_threads: int = 1,
+) -> FloatArray:  # fmt: skip
+    """Factors (N, F) of sparse rows; zero where a row has no entries.
+
+    Args:
+        rows: the rows.
+        opposite: the m opposite rows (each of F) in consecutive blocks, looked at once, one after the other; what is
+            kept of a block is the rows that are touched, where those are a part.
+        gramian: (F, F) Y'Y; small negative eigenvalues, which rounding makes, count as zero.
+        prior: (N, F).
+        lam: (N,) above zero.
+        cg_steps: steps of conjugate gradients; None for the exact solution. A row too long for a batch is solved
+            exactly either way: that takes one pass over its entries, and CG several.
+        start: (N, F) where CG starts; the prior if absent.
+        num_threads: batches at a time.
+
+    Raises:
+        UnsolvableRowsError: the matrices are singular in single precision, or the gramian is not finite.
+
+    """
+    if not np.isfinite(gramian).all():
+        raise UnsolvableRowsError("the other side's factors are not finite")
+    spectrum, basis = np.linalg.eigh(np.asarray(gramian, dtype=np.float64))
+    q = basis.astype(np.float32)
+    used, rows = _compact(rows)
+    with _blas().limit(limits=num_threads, user_api="blas"):
+        rotated = _rotate(opposite, used, basis)
+    shared = _Whitened(
+        rows, rotated, q, np.maximum(spectrum, 0.0).astype(np.float32), lam.astype(np.float32), prior,
+        prior if start is None else start,
+    )  # fmt: skip
+    _check_precision(shared)
+    factors = np.zeros(prior.shape, dtype=np.float32)
+    todo = iter(_batches(np.diff(rows.indptr), len(q)))  # a list's iterator: threads may share it
+    with _blas().limit(limits=1, user_api="blas"):
+        if num_threads == 1:
+            _work(shared, todo, cg_steps, factors)
+        else:
+            with ThreadPoolExecutor(num_threads) as pool:
+                lanes = [pool.submit(_work, shared, todo, cg_steps, factors) for _ in range(num_threads)]
+            for lane in lanes:
+                lane.result()
+    return factors
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Found once: looking for the libraries takes as long as solving a few thousand rows."""
+    return ThreadpoolController()
+
+
+def _check_precision(shared: _Whitened) -> None:
+    if len(shared.rows.indices) == 0:
+        return
+    excess = _largest(shared.rows.confidences) - 1
+    steep = np.sqrt(max(excess, 0) / float(shared.spectrum.min() + shared.lam.min()))
+    noise = np.finfo(np.float32).eps * _largest(shared.opposite) * steep
+    if not noise < _MOST_NOISE:
+        raise UnsolvableRowsError(f"rounding is {noise:.2g} times the regularization's own part")
+
+
+def _largest(values: FloatArray) -> float:
+    return float(max(values.max(), -values.min()))
+
+
+def _compact(rows: Rows) -> tuple[npt.NDArray[np.bool_], Rows]:
+    """Which opposite rows are touched, up to the last, and entries that count only those."""
+    used = np.zeros(int(rows.indices.max(initial=-1)) + 1, dtype=bool)
+    used[rows.indices] = True
+    if used.all():
+        return used, rows
+    number = np.cumsum(used, dtype=rows.indices.dtype) - 1
+    return used, Rows(rows.indptr, number[rows.indices], rows.confidences)
+
+
+def _rotate(opposite: Iterable[FloatArray], used: npt.NDArray[np.bool_], basis: DoubleArray) -> FloatArray:
+    """Y Q of the rows in use, made in double precision.
+
+    What is left of a row in a direction of little weight is about to be divided by the root of that weight: rounding
+    relative to the whole row would drown it.
+    """
+    rotated = np.empty((np.count_nonzero(used), len(basis)), dtype=np.float32)
+    start, done = 0, 0
+    for block in opposite:
+        taken = np.flatnonzero(used[start : start + len(block)])
+        for first in range(0, len(taken), _ROTATED_ROWS):
+            few = taken[first : first + _ROTATED_ROWS]
+            rotated[done : done + len(few)] = block[few].astype(np.float64) @ basis
+            done += len(few)
+        start += len(block)
+    return rotated
+
+
+def _batches(lengths: IntArray, n_factors: int) -> list[npt.NDArray[np.intp]]:
+    """Rows with entries, longest first, cut so that a batch fits its buffer when padded to its first row."""
+    order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
+    batches, first = [], 0
+    while first < len(order):
+        last = first + max(1, _BATCH_FLOATS // (int(lengths[order[first]]) * n_factors))
+        batches.append(order[first:last])
+        first = last
+    return batches
+
+
+def _work(
+    shared: _Whitened, todo: Iterator[npt.NDArray[np.intp]], cg_steps: int | None, factors: FloatArray
+) -> None:
+    """Solve batches until none is left; the buffer is one per thread, for fresh memory costs as much as the copy."""
+    n_factors = len(shared.basis)
+    buffer = np.empty(max(_BATCH_FLOATS, n_factors), dtype=np.float32)
+    indptr = shared.rows.indptr
+    for batch in todo:
+        lam = shared.lam[batch, None]
+        scale = 1 / np.sqrt(shared.spectrum + lam)  # D^-1/2
+        z0 = scale * (lam * (shared.prior[batch] @ shared.basis))
+        n = int(indptr[batch[0] + 1] - indptr[batch[0]])
+        if n * n_factors > len(buffer):
+            z = _solve_long(shared, int(batch[0]), scale, z0, buffer)
+        else:
+            entries = _gather(shared, batch, n, buffer)
+            if cg_steps is None:
+                z = _solve_exactly(entries, scale, z0)
+            else:
+                z = _descend(entries, scale, z0, (shared.start[batch] @ shared.basis) / scale, cg_steps)
+        factors[batch] = (scale * z) @ shared.basis.T
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """A padded batch: factors (B, n, F) Y_S Q, roots (B, n) E^1/2 and targets (B, n) t."""
+
+    factors: FloatArray
+    roots: FloatArray
+    targets: FloatArray
+
+
+def _gather(shared: _Whitened, batch: npt.NDArray[np.intp], n: int, buffer: FloatArray) -> _Entries:
+    first = shared.rows.indptr[batch].astype(np.intp)
+    length = shared.rows.indptr[batch + 1] - first
+    position = first[:, None] + np.arange(n)
+    padded = int(length.min()) < n
+    if padded:
+        padding = np.arange(n) >= length[:, None]
+        np.copyto(position, first[:, None], where=padding)  # the first entry again, at confidence 1
+    shape = (*position.shape, len(shared.basis))
+    factors = buffer[: int(np.prod(shape))].reshape(shape)
+    # there are no indices out of range; "clip" spares numpy a copy of `out` in case there were
+    columns = np.take(shared.rows.indices, position, mode="clip")
+    np.take(shared.opposite, columns, axis=0, out=factors, mode="clip")
+    roots, targets = _split(np.take(shared.rows.confidences, position, mode="clip"))
+    if padded:
+        roots[padding] = 0
+        targets[padding] = 0
+    return _Entries(factors, roots, targets)
+
+
+def _split(confidences: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """E^1/2 and t of entries."""
+    size = np.abs(confidences)
+    excess = np.maximum(size - np.float32(1), np.float32(_LEAST_EXCESS))
+    roots = np.asarray(np.sqrt(excess), dtype=np.float32)
+    targets = np.asarray(size / roots, dtype=np.float32)
+    targets[confidences < 0] = 0
+    return roots, targets
+
+
+def _solve_exactly(entries: _Entries, scale: FloatArray, z0: FloatArray) -> FloatArray:
+    a = entries.factors  # becomes A, in place
+    a *= entries.roots[:, :, None]
+    a *= scale[:, None, :]
+    transposed = a.transpose(0, 2, 1)
+    if a.shape[1] < a.shape[2]:
+        right = entries.targets - _product(a, z0)
+        return z0 + _product(transposed, _solve_spd(np.matmul(a, transposed), right))
+    return _solve_spd(np.matmul(transposed, a), z0 + _product(transposed, entries.targets))
+
+
+def _solve_spd(matrices: FloatArray, right: FloatArray) -> FloatArray:
+    """(I + M) x = right for each M (k, k) of a batch; LU, because numpy has no batched Cholesky solve."""
+    k = matrices.shape[-1]
+    matrices.reshape(len(matrices), -1)[:, :: k + 1] += 1
+    return np.asarray(np.linalg.solve(matrices, right[:, :, None])[:, :, 0])
+
+
+def _descend(entries: _Entries, scale: FloatArray, z0: FloatArray, z: FloatArray, steps: int) -> FloatArray:
+    """Conjugate gradients on (I + A'A) z = z0 + A't from z; the scales go to the vectors, A is never formed."""
+    y, y_transposed, roots = entries.factors, entries.factors.transpose(0, 2, 1), entries.roots
+    weights = roots**2
+    missing = entries.targets - roots * _product(y, scale * z)
+    residual = z0 - z + scale * _product(y_transposed, roots * missing)
+    direction, length = residual, _dot(residual, residual)
+    for step in range(steps):
+        image = direction + scale * _product(y_transposed, weights * _product(y, scale * direction))
+        along = _ratio(length, _dot(direction, image))
+        z = z + along * direction
+        if step + 1 < steps:
+            residual = residual - along * image
+            before, length = length, _dot(residual, residual)
+            direction = residual + _ratio(length, before) * direction
+    return z
+
+
+def _solve_long(
+    shared: _Whitened, row: int, scale: FloatArray, z0: FloatArray, buffer: FloatArray
+) -> FloatArray:
+    """One row (1, F) of any length, its matrix (F, F) summed over pieces that fit the buffer."""
+    n_factors = len(shared.basis)
+    first, last = int(shared.rows.indptr[row]), int(shared.rows.indptr[row + 1])
+    step = max(1, len(buffer) // n_factors)
+    matrix, right = np.zeros((n_factors, n_factors)), np.zeros(n_factors)
+    for at in range(first, last, step):
+        piece = slice(at, min(at + step, last))
+        a = buffer[: (piece.stop - at) * n_factors].reshape(-1, n_factors)
+        np.take(shared.opposite, shared.rows.indices[piece], axis=0, out=a, mode="clip")
+        roots, targets = _split(shared.rows.confidences[piece])
+        a *= roots[:, None]
+        a *= scale
+        matrix += a.T @ a
+        right += targets @ a
+    return _solve_spd(matrix.astype(np.float32)[None], z0 + right.astype(np.float32))
+
+
+def _product(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
+    """Each matrix (B, r, c) times its vector (B, c)."""
+    return np.asarray(np.matmul(matrices, vectors[:, :, None])[:, :, 0])
+
+
+def _dot(left: FloatArray, right: FloatArray) -> FloatArray:
+    """(B, 1) of rows."""
+    return np.asarray(np.einsum("bf,bf->b", left, right)[:, None])
+
+
+def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
+    """0 where a row has nothing left to do."""
+    return np.asarray(part / np.maximum(whole, _TINY), dtype=np.float32)
