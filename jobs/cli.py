@@ -164,17 +164,21 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
     from pipelines.cluster import connect, shutdown
     from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
+    from serving.proxy import choose_proxy
 
     layout = Layout(out.resolve())
     settings = load_config(config or BundlePaths(layout.bundle(current_version(layout))).config)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _terminate_cleanly():
         try:
+            proxy = choose_proxy(settings)
             connect(settings.ray)
             from serving import app as service
 
             address = service.start(layout.root, settings.serve)
-            console.print(f"Kindling answers on {address}  (API page: {address}/docs, Ctrl-C stops it)")
+            console.print(
+                f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
+            )
             service.wait_forever()
         except KeyboardInterrupt:
             console.print("stopping")

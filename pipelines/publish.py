@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from pipelines.core.blend import item_vectors
 from pipelines.core.bundle import (
     BundlePaths,
     check_bundle,
@@ -30,9 +32,10 @@ from pipelines.core.bundle import (
 from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
+from pipelines.core.index import build_index, wants_index
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
-from pipelines.core.schema import TABLES
+from pipelines.core.schema import N_INTERACTIONS, TABLES
 from pipelines.core.storage import (
     part_paths,
     read_json,
@@ -97,13 +100,15 @@ def _assemble(
     paths = BundlePaths(temporary)
     temporary.mkdir(parents=True)
     model: ModelName = "full" if config.publish.refit else "train"
-    with progress.bar("assembling the bundle", 4) as advance:
+    with progress.bar("assembling the bundle", 5) as advance:
         vectors = sorted(config.data.vectors)
         for ref in [
             _write_items.remote(layout, model, paths, vectors), _write_users.remote(layout, model, paths)
         ]:  # fmt: skip
             ray.get(ref)
             advance(1)
+        ray.get(_write_index.remote(config, paths))
+        advance(1)
         maps = read_tensors(layout.text_maps(model)) | read_tensors(layout.profile_means(model))
         write_tensors(paths.text_maps, maps)
         shutil.copyfile(layout.lexical(model), paths.lexical)
@@ -175,6 +180,17 @@ def _write_items(layout: Layout, model: ModelName, paths: BundlePaths, vectors: 
             "profiles": read_rows(layout.item_profiles(model), 0, n_items),
         },
     )
+
+
+@ray.remote
+def _write_index(config: Config, paths: BundlePaths) -> None:
+    """The graph over the vectors that are served, where there are too many to screen them all (`serve.index`)."""
+    evidence = pq.read_table(paths.items, columns=[N_INTERACTIONS]).column(0).to_numpy()
+    if not wants_index(config.serve, len(evidence)):
+        return
+    arrays = read_tensors(paths.item_arrays)
+    vectors = item_vectors(arrays["factors"], arrays["profiles"], evidence, config.blend)
+    build_index(vectors, os.cpu_count() or 1).save(str(paths.item_index))
 
 
 @ray.remote

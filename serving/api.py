@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from itertools import groupby
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import InputError
 from pipelines.core.schema import MAX_WEIGHT
 from serving import requests
+from serving.batching import Batcher
 from serving.recommender import Recommender
 
 log = logging.getLogger(__name__)
 
 _ID_BYTES = 512
+_MOST_IN_WORDS, _MOST_KNOWN = 16, 32
+"""Requests of one batch, so that the first does not wait long for the last."""
 Id = Annotated[str, StringConstraints(min_length=1, max_length=_ID_BYTES)]
+_REQUEST_ID = re.compile("[0-9A-Za-z-]{8,64}")
 FilterScalar = str | int | float | bool
 
 
@@ -119,19 +126,19 @@ def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -
         code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (422, 503)
     }
 
-    @app.post("/v1/recommend", response_model_exclude_none=True, responses=problems)
-    async def recommend(body: RecommendBody, request: Request) -> RecommendAnswer:
+    # encoding takes several times what ranking does: who is known without it does not wait for it
+    in_words = Batcher(_recommend, _MOST_IN_WORDS, "kindling-words")
+    known = Batcher(_recommend, _MOST_KNOWN, "kindling-known")
+
+    @app.post("/v1/recommend", response_model=RecommendAnswer, responses=problems)
+    async def recommend(body: RecommendBody, request: Request) -> Response:
         """The n best items for a user, a text, a query, recent events, or any mix of them."""
         model = current()
         if model is None:
             raise NotReadyError
         asked = _to_request(body, limits)
-        # scoring and encoding release the GIL; the event loop stays free for health checks
-        items = await run_in_threadpool(model.recommend, asked)
-        answers = [ItemAnswer(**vars(item)) for item in items]
-        return RecommendAnswer(
-            request_id=request.state.request_id, model_version=model.version, items=answers
-        )
+        items = await (in_words if asked.user_text or asked.query else known)((model, asked))
+        return _Json(_answer(request.state.request_id, model.version, items))
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:
@@ -149,8 +156,37 @@ def create_app(current: Callable[[], Recommender | None], limits: ServeConfig) -
     return app
 
 
+_ProblemMaker = Callable[[Request, int, str, str], Response]
+
+
 class NotReadyError(Exception):
     """No version is loaded yet."""
+
+
+_Asked = tuple[Recommender, requests.Request]
+_Answered = list[requests.Recommended]
+
+
+def _recommend(batch: Sequence[_Asked]) -> Sequence[_Answered | Exception]:
+    """One answer each; at most a few versions of the model meet in a batch, while one takes another's place."""
+    answers: list[_Answered | Exception] = []
+    for _, group in groupby(batch, key=lambda asked: id(asked[0])):
+        asked = list(group)
+        answers += asked[0][0].recommend_many([request for _, request in asked])
+    return answers
+
+
+class _Json(Response):
+    """A `RecommendAnswer` without the cost of validating what was just made."""
+
+    media_type = "application/json"
+
+
+def _answer(request_id: str, version: str, items: _Answered) -> bytes:
+    """The JSON of a `RecommendAnswer`."""
+    rows = [{k: v for k, v in vars(item).items() if v is not None} for item in items]
+    answer = {"request_id": request_id, "model_version": version, "items": rows}
+    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _to_request(body: RecommendBody, limits: ServeConfig) -> requests.Request:
@@ -186,21 +222,7 @@ def _add_errors(app: FastAPI, limits: ServeConfig) -> None:
         headers = {"Retry-After": "1"} if status == 503 else None
         return JSONResponse(content.model_dump(), status, headers, media_type="application/problem+json")
 
-    @app.middleware("http")
-    async def identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        request.state.request_id = uuid.uuid4().hex
-        length = request.headers.get("content-length", "")
-        try:
-            if length.isdigit() and int(length) > limits.max_body_bytes:
-                detail = f"the body has {length} bytes, expected at most {limits.max_body_bytes}"
-                response = problem(request, 413, "The request is too large", detail)
-            else:
-                response = await call_next(request)
-        except Exception:
-            log.exception("request %s failed", request.state.request_id)
-            response = problem(request, 500, "Internal error", "the request failed; its id is in the log")
-        response.headers["X-Request-Id"] = request.state.request_id
-        return response
+    app.add_middleware(_Identify, problem=problem, most_bytes=limits.max_body_bytes)
 
     @app.exception_handler(InputError)
     async def bad_input(request: Request, error: InputError) -> Response:
@@ -226,3 +248,47 @@ def _add_errors(app: FastAPI, limits: ServeConfig) -> None:
     @app.exception_handler(NotReadyError)
     async def not_ready(request: Request, _error: NotReadyError) -> Response:
         return problem(request, 503, "Not ready", "no version of the model is loaded yet; try again shortly")
+
+
+class _Identify:
+    """ASGI middleware: an id for every request, a limit to its size, and an answer to what nobody expected.
+
+    Written against ASGI itself, for Starlette's `BaseHTTPMiddleware` costs a task and two streams a request.
+    """
+
+    def __init__(self, app: ASGIApp, problem: _ProblemMaker, most_bytes: int) -> None:
+        self._app = app
+        self._problem = problem
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        given = request.headers.get("x-request-id", "")  # Serve has made one, or whoever stands before it
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request.state.request_id = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._most_bytes:
+            detail = f"the body has {length} bytes, expected at most {self._most_bytes}"
+            refusal = self._problem(request, 413, "The request is too large", detail)
+            await refusal(scope, receive, send_with_id)
+            return
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if started:
+                raise  # half an answer is out; the connection has to break
+            detail = "the request failed; its id is in the log"
+            await self._problem(request, 500, "Internal error", detail)(scope, receive, send_with_id)

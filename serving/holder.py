@@ -21,14 +21,20 @@ class CurrentRecommender:
     loaded is refused, once, until it is published again; the old one goes on answering.
     """
 
-    def __init__(self, out: Path, reload_seconds: float) -> None:
+    def __init__(self, out: Path, reload_seconds: float, threads: int = 1) -> None:
         """Load the version in service, then look for newer ones from a thread of its own.
+
+        Args:
+            out: of the build.
+            reload_seconds: between two looks.
+            threads: that rank.
 
         Raises:
             ArtefactError: nothing is published, or it is not whole.
 
         """
         self._layout = Layout(out)
+        self._threads = threads
         self._model = self._load(current_version(self._layout))
         self._refused = ""
         self._complaint = ""
@@ -51,7 +57,7 @@ class CurrentRecommender:
         root = self._layout.bundle(version)
         # the encoder is the largest thing in memory: the same one goes on, it is not loaded beside itself
         shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
-        model = Recommender(root, shared)
+        model = Recommender(root, shared, self._threads)
         model.recommend(Request(query="warm up", n=1))
         if previous is not None:
             log.info("version %s takes the place of %s", model.version, previous.version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +19,18 @@ from pipelines.core.config import Config, load_config
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
+from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
 from pipelines.core.lexical import load as load_lexical
+from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, choose
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS, N_WANTED, TEXT, USER_ID
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.filters import filter_mask
 from serving.requests import Event, Recommended, Request, Source
+from serving.understanding import Known, Understood, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What a request amounts to: words and events with their vectors, and what must not be shown.
-
-    `touched` are all items of the user, `event_items` those whose weights do not cancel. New events take part
-    when they change what the history alone says.
-    """
-
-    word_names: list[str]
-    words: FloatArray
-    word_weights: FloatArray
-    event_items: npt.NDArray[np.int64]
-    event_weights: FloatArray
-    touched: npt.NDArray[np.int64]
-    stored_row: int | None
-    new_take_part: bool
 
 
 class Recommender:
@@ -57,8 +41,15 @@ class Recommender:
 
     """
 
-    def __init__(self, root: Path, encoder: Encoder | None = None) -> None:
-        """Load and check the bundle in `root`; share `encoder` if it is the one the bundle was made with."""
+    def __init__(self, root: Path, encoder: Encoder | None = None, threads: int = 1) -> None:
+        """Load and check the bundle in `root`.
+
+        Args:
+            root: of the bundle.
+            encoder: shared if it is the one the bundle was made with.
+            threads: that rank.
+
+        """
         self.manifest: dict[str, Any] = check_bundle(root)
         paths = BundlePaths(root)
         self.config: Config = load_config(paths.config)
@@ -74,12 +65,20 @@ class Recommender:
         self._item_factors: FloatArray = arrays["factors"]
         self._item_profiles: FloatArray = arrays["profiles"]
         self._maps = read_tensors(paths.text_maps)
+        for name in ("user_map", "item_gramian"):  # as a user is solved for, not once a request
+            self._maps[name] = self._maps[name].astype(np.float64)
         self._lexical = load_lexical(paths.lexical)
-        self._popularity = self.items.column(N_WANTED).to_numpy().astype(np.float32)
         evidence = self.items.column(N_INTERACTIONS).to_numpy()
         self._is_hot = evidence > 0
         self._vectors = item_vectors(self._item_factors, self._item_profiles, evidence, self.config.blend)
+        self._ranker: Ranker = (
+            ApproximateRanker(self._vectors, load_index(paths.item_index, self._vectors.shape[1]))
+            if paths.item_index.exists()
+            else ExactRanker(self._vectors, threads)
+        )
         self._shown = ~np.asarray(self.items.column(IS_HIDDEN).to_numpy(zero_copy_only=False), dtype=bool)
+        self._hidden_rows = np.flatnonzero(~self._shown)
+        self._fallback_scores = self._popular()
         self.encoder = encoder or self._load_encoder(paths)
 
     def _load_encoder(self, paths: BundlePaths) -> Encoder:
@@ -126,53 +125,88 @@ class Recommender:
             InputError: n out of range, an unknown item in events, an unknown event or filter.
 
         """
+        (answer,) = self.recommend_many([request])
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    def recommend_many(self, requests: Sequence[Request]) -> list[list[Recommended] | InputError]:
+        """What `recommend` answers to each, or what it raises: texts are encoded and items ranked in one go."""
+        answers: list[list[Recommended] | InputError] = [[] for _ in requests]
+        understood: list[Understood] = []
+        for place, (request, words) in enumerate(zip(requests, self._words(requests), strict=True)):
+            try:
+                understood.append(self._prepare(place, request, words))
+            except InputError as e:
+                answers[place] = e
+        ranked = self._ranker.best([u.wanted for u in understood if u.wanted is not None])
+        lists = iter(ranked)
+        for u in understood:
+            best = next(lists) if u.wanted is not None else self._most_popular(u)
+            answers[u.place] = self._answer(u, best)
+        return answers
+
+    def _prepare(self, place: int, request: Request, words: Words) -> Understood:
+        """Who asks, as a vector, and what may be answered."""
         if not 1 <= request.n <= self.config.serve.max_n:
             raise InputError(f"n is {request.n}, expected 1 to {self.config.serve.max_n} (serve.max_n).")
-        known = self._understand(request)
-        allowed = self._allowed(request, known)
+        known = self._understand(request, words)
+        allowed = filter_mask(self.items, request.filter) if request.filter else None
+        excluded = [self._item_rows[i] for i in request.exclude_ids if i in self._item_rows]
+        left_out = np.concatenate([self._hidden_rows, known.touched, np.array(excluded, dtype=np.int64)])
         if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
-            return self._fallback(request, allowed)
-        profile, folded = self._user(known)
+            return Understood(place, request, known, allowed, left_out)
+        profile, folded = self._user(known, request.explain)
         user = blend(
             folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma
         )
-        scores = self._vectors @ user
-        rows = _best(np.where(allowed, scores, -np.inf), request.n)
+        wanted = Wanted(user, request.n, allowed, left_out)
+        return Understood(place, request, known, allowed, left_out, wanted, (profile, folded))
+
+    def _answer(self, asked: Understood, best: Ranked) -> list[Recommended]:
+        explain, known = asked.request.explain, asked.known
         return [
             Recommended(
                 self.item_ids[row],
-                float(scores[row]),
+                score,
                 rank,
-                self._source(row, known),
-                self._explain(row, known, profile, folded) if request.explain else None,
+                "fallback" if asked.parts is None else self._source(row, known),
+                self._explain(row, score, asked) if explain else None,
             )
-            for rank, row in enumerate(rows, start=1)
+            for rank, (row, score) in enumerate(zip(best.rows.tolist(), best.scores.tolist(), strict=True), 1)
         ]
 
-    def _understand(self, request: Request) -> _Known:
-        row = self._user_rows.get(request.user_id) if request.user_id is not None else None
-        names, texts, weights = [], [], []
+    def _words(self, requests: Sequence[Request]) -> list[Words]:
+        """The texts of all requests, encoded together."""
         settings, limit = self.config.blend, self.config.serve.max_text_chars
-        for name, text, weight in (
-            ("your words", request.user_text, settings.own_text_items),
-            ("your query", request.query, settings.query_items),
-        ):
-            cleaned = truncate_text(clean_text(text), limit) if text else ""
-            if cleaned:
-                names.append(name)
-                texts.append(cleaned)
-                weights.append(weight)
-        words = self._encode(texts, names)
+        names, texts, weights, cuts = [], [], [], [0]
+        for request in requests:
+            for name, text, weight in (
+                ("your words", request.user_text, settings.own_text_items),
+                ("your query", request.query, settings.query_items),
+            ):
+                cleaned = truncate_text(clean_text(text), limit) if text else ""
+                if cleaned:
+                    names.append(name)
+                    texts.append(cleaned)
+                    weights.append(weight)
+            cuts.append(len(names))
+        vectors = self._encode(texts, names)
+        return [Words(names[a:b], vectors[a:b], weights[a:b]) for a, b in pairwise(cuts)]
+
+    def _understand(self, request: Request, given: Words) -> Known:
+        row = self._user_rows.get(request.user_id) if request.user_id is not None else None
+        names, words, weights = given.names, given.vectors, given.weights
         if row is not None and "your words" not in names and self._has_own_text(row):
-            names, weights = ["your profile", *names], [settings.own_text_items, *weights]
+            names, weights = ["your profile", *names], [self.config.blend.own_text_items, *weights]
             words = np.concatenate([self._users["own_texts"][row][None], words])
         items, amounts = self._history(row)
         new_items, new_amounts = self._new_events(request.events)
         touched = np.concatenate([items, new_items])
-        merged = _merge_events(touched, np.concatenate([amounts, new_amounts]))
-        old = _merge_events(items, amounts)
+        merged = merge_events(touched, np.concatenate([amounts, new_amounts]))
+        old = merge_events(items, amounts)
         new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
-        return _Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
+        return Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
         """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks."""
@@ -212,13 +246,7 @@ class Recommender:
             weights.append(factor * event.weight)
         return np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float32)
 
-    def _allowed(self, request: Request, known: _Known) -> BoolArray:
-        allowed = self._shown & filter_mask(self.items, request.filter)
-        allowed[known.touched] = False
-        allowed[[self._item_rows[i] for i in request.exclude_ids if i in self._item_rows]] = False
-        return allowed
-
-    def _user(self, known: _Known) -> tuple[Profile, FoldedUser]:
+    def _user(self, known: Known, split: bool = True) -> tuple[Profile, FoldedUser]:
         settings = self.config
         profile = build_profile(
             known.words, known.word_weights, self._item_profiles[known.event_items],
@@ -231,31 +259,34 @@ class Recommender:
         folded = fold_in(
             profile, self._maps["user_map"], self._item_factors[known.event_items],
             confidences(known.event_weights, settings.factorize.alpha), self._maps["item_gramian"],
-            float(lam[0]), float(share[0]),
+            float(lam[0]), float(share[0]), split=split,
         )  # fmt: skip
         return profile, folded
 
-    def _fallback(self, request: Request, allowed: BoolArray) -> list[Recommended]:
-        """Most popular first; items nobody touched in the order of the model's mean user."""
+    def _popular(self) -> FloatArray:
+        """(I,) most popular first; items nobody touched in the order of the model's mean user."""
         typical = self._item_factors @ self._maps["user_map"][-1]
-        spread = float(np.ptp(typical)) or 1.0
-        scores = self._popularity + (typical - typical.min()) / (2.0 * spread)
-        rows = _best(np.where(allowed, scores, -np.inf), request.n)
-        return [
-            Recommended(
-                self.item_ids[row], float(scores[row]), rank, "fallback",
-                {"popularity": float(scores[row])} if request.explain else None,
-            )
-            for rank, row in enumerate(rows, start=1)
-        ]  # fmt: skip
+        spread = float(np.ptp(typical)) if len(typical) else 1.0
+        popularity = self.items.column(N_WANTED).to_numpy().astype(np.float32)
+        scores = popularity + (typical - typical.min(initial=np.inf)) / (2.0 * (spread or 1.0))
+        return np.asarray(scores, dtype=np.float32)
 
-    def _source(self, row: int, known: _Known) -> Source:
+    def _most_popular(self, asked: Understood) -> Ranked:
+        may = np.ones(len(self.item_ids), dtype=bool) if asked.allowed is None else asked.allowed.copy()
+        may[asked.left_out] = False
+        rows = np.flatnonzero(may)
+        return choose(rows, self._fallback_scores[rows], asked.request.n)
+
+    def _source(self, row: int, known: Known) -> Source:
         if not len(known.event_items) or not self._is_hot[row]:
             return "text"
         return "fold_in" if known.new_take_part else "hot"
 
-    def _explain(self, row: int, known: _Known, profile: Profile, folded: FoldedUser) -> dict[str, float]:
+    def _explain(self, row: int, score: float, asked: Understood) -> dict[str, float]:
         """Shares of one score: what everybody gets, each text, each event."""
+        if asked.parts is None:
+            return {"popularity": score}
+        known, (profile, folded) = asked.known, asked.parts
         n_factors = self._item_factors.shape[1]
         vector = self._vectors[row].astype(np.float64)
         y, p = vector[:n_factors], np.sqrt(self.config.blend.gamma) * vector[n_factors:]
@@ -267,25 +298,7 @@ class Recommender:
         return parts
 
 
-def _merge_events(
-    rows: npt.NDArray[np.int64], weights: FloatArray
-) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Sum the weights of each item; an item whose weights cancel says nothing."""
-    unique, inverse = np.unique(rows, return_inverse=True)
-    summed = np.bincount(inverse, weights=weights, minlength=len(unique)).astype(np.float32)
-    return unique[summed != 0], summed[summed != 0]
-
-
-def _best(scores: FloatArray, n: int) -> list[int]:
-    """Rows of the n largest scores, best first, ties by row; -inf is never chosen."""
-    rows = np.flatnonzero(np.isfinite(scores))
-    if len(rows) > n:
-        least = np.partition(scores[rows], len(rows) - n)[len(rows) - n]
-        rows = rows[scores[rows] >= least]
-    return [int(row) for row in rows[np.argsort(-scores[rows], kind="stable")][:n]]
-
-
-def load_current(out: Path, encoder: Encoder | None = None) -> Recommender:
+def load_current(out: Path, encoder: Encoder | None = None, threads: int = 1) -> Recommender:
     """The version in service under `out`.
 
     Raises:
@@ -293,4 +306,4 @@ def load_current(out: Path, encoder: Encoder | None = None) -> Recommender:
 
     """
     layout = Layout(out)
-    return Recommender(layout.bundle(current_version(layout)), encoder)
+    return Recommender(layout.bundle(current_version(layout)), encoder, threads)

@@ -77,6 +77,11 @@ class BundlePaths:
         return self.root / "lexical.parquet"
 
     @property
+    def item_index(self) -> Path:
+        """Graph over the items' vectors, see `core.index`; absent where all of them are screened (`serve.index`)."""
+        return self.root / "item_index.usearch"
+
+    @property
     def encoder(self) -> Path:
         """Weights and tokenizer when the encoder is a folder of the user's own; else absent."""
         return self.root / "encoder"

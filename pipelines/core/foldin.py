@@ -87,7 +87,7 @@ def build_profile(
 
 def fold_in(
     profile: Profile, user_map: FloatArray, item_factors: FloatArray, confidences: FloatArray,
-    gramian: FloatArray, regularization: float, share: float = 1.0,
+    gramian: FloatArray, regularization: float, share: float = 1.0, *, split: bool = True,
 ) -> FoldedUser:  # fmt: skip
     """Solve one user's row exactly and keep the terms apart.
 
@@ -99,18 +99,27 @@ def fold_in(
         gramian: (F, F) of the hot items.
         regularization: lam of a user with n events, see `als.row_regularization`.
         share: s, what is left of the text's prediction after n events, see `als.prior_share`.
+        split: without it the whole sum is in `constant`, for a fraction of the time; nobody asked where it came from.
 
     """
     length = float(np.linalg.norm(profile.total))
     scale = share / length if length > 1e-9 else 0.0
-    text_map, intercept = user_map[:-1].astype(np.float64), share * user_map[-1].astype(np.float64)
-    words, events = scale * profile.words @ text_map, scale * profile.events @ text_map
+    wide_map = user_map.astype(np.float64, copy=False)
+    text_map, intercept = wide_map[:-1], share * wide_map[-1]
+    if split:
+        words, events = scale * profile.words @ text_map, scale * profile.events @ text_map
+    else:
+        intercept = intercept + scale * profile.total @ text_map
+        words = events = np.zeros((0, len(intercept)))
     if not len(confidences):
         return FoldedUser(intercept, words, events)
     y = item_factors.astype(np.float64)
-    precision = gramian.astype(np.float64) + (y.T * (np.abs(confidences) - 1.0)) @ y
+    precision = gramian.astype(np.float64, copy=False) + (y.T * (np.abs(confidences) - 1.0)) @ y
     precision[np.diag_indices_from(precision)] += regularization
     wanted = np.maximum(confidences, 0.0).astype(np.float64)
+    if not split:
+        whole = cho_solve(cho_factor(precision), regularization * intercept + wanted @ y)
+        return FoldedUser(np.asarray(whole), words, events)
     sides = np.concatenate(
         [
             regularization * intercept[None],

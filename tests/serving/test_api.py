@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,6 +128,18 @@ def test_each_request_has_an_id_of_its_own(client: TestClient) -> None:
     assert "X-Request-Id" in client.get("/health/live").headers
 
 
+def test_a_sound_id_of_the_callers_is_kept(client: TestClient) -> None:
+    for asked, kept in (
+        ("0123-4567-89ab", True),
+        ("short", False),
+        ('with"quotes"', False),
+        ("x" * 65, False),
+    ):
+        answer = client.post(URL, json={}, headers={"X-Request-Id": asked})
+        check_answer(answer)
+        assert (answer.headers["X-Request-Id"] == asked) is kept
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -227,10 +239,10 @@ def test_without_a_model() -> None:
 
 
 def test_what_nobody_expected(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(request: Request) -> list[Recommended]:
+    def fail(requests: Sequence[Request]) -> list[list[Recommended]]:
         raise RuntimeError("the disk is on fire")
 
-    client = client_of(SimpleNamespace(recommend=fail, version="v1"))
+    client = client_of(SimpleNamespace(recommend_many=fail, version="v1"))
     with caplog.at_level(logging.DEBUG):
         response = client.post(URL, json={"user_text": "my secret wish", "query": "another wish"})
     problem = check_problem(response, 500, "its id is in the log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import publish
 from pipelines.core.bundle import BundlePaths, write_manifest
-from pipelines.core.config import AttributesConfig, to_toml
+from pipelines.core.config import AttributesConfig, ServeConfig, to_toml
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import ArtefactError, InputError
+from pipelines.core.index import ApproximateRanker
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json, read_tensors, write_json, write_table, write_text
 from serving import recommender
@@ -134,7 +137,8 @@ def test_a_stored_description_speaks_until_another_one_is_given(model: Recommend
 def test_a_known_user_is_the_stored_factor(model: Recommender, shop: Shop) -> None:
     arrays = read_tensors(BundlePaths(shop.bundle).user_arrays)
     for row in (SOMEBODY, DISLIKER):
-        known = model._understand(Request(user_id=shop.user_ids[row]))
+        request = Request(user_id=shop.user_ids[row])
+        known = model._understand(request, *model._words([request]))
         _, folded = model._user(known)
         np.testing.assert_allclose(folded.total, arrays["factors"][row], atol=2e-5)
         np.testing.assert_array_equal(shop.user_factors[row], arrays["factors"][row])
@@ -346,11 +350,59 @@ def test_tags_come_with_their_confidences(
     assert ids(outdoors) == [shop.item_ids[0]]
 
 
-def test_equal_scores_are_in_row_order() -> None:
-    tied = np.array([1.0, 2.0, 1.0, -np.inf, 1.0, np.nan, 1.0, 3.0], dtype=np.float32)
-    assert recommender._best(tied, 4) == [7, 1, 0, 2]
-    assert recommender._best(tied, 6) == recommender._best(tied, 99) == [7, 1, 0, 2, 4, 6]
-    assert recommender._best(np.full(3, -np.inf, dtype=np.float32), 2) == []
+def test_a_batch_answers_what_each_request_alone_is_answered(model: Recommender, shop: Shop) -> None:
+    every = [
+        Request(),
+        Request(query="tea", n=7),
+        Request(n=0),
+        Request(user_id=shop.user_ids[SOMEBODY], filter={"price": {"max": 40}}),
+        Request(user_text="I love hiking", query="tent", exclude_ids=shop.item_ids[:50], explain=True),
+        Request(events=[Event("nothing")]),
+        Request(events=[Event(shop.item_ids[1])], n=EVERYTHING),
+        Request(filter={"colour": "red"}),
+        Request(query="tea", filter={"brand": "nobody"}),
+    ]
+    together = model.recommend_many(every)
+    assert model.recommend_many([]) == []
+    for request, answer in zip(every, together, strict=True):
+        if isinstance(answer, InputError):
+            with pytest.raises(InputError, match=re.escape(str(answer))):
+                model.recommend(request)
+            continue
+        alone = model.recommend(request)
+        assert ids(answer) == ids(alone)
+        assert scores(answer) == pytest.approx(scores(alone), abs=1e-5)  # the encoder pads texts of a batch
+        assert [(i.rank, i.source) for i in answer] == [(i.rank, i.source) for i in alone]
+    assert [isinstance(answer, InputError) for answer in together].count(True) == 3
+
+
+def test_lists_are_those_of_scoring_every_item(model: Recommender, shop: Shop) -> None:
+    for row in range(0, 80, 7):
+        request = Request(user_id=shop.user_ids[row], n=EVERYTHING)
+        asked = model._prepare(0, request, *model._words([request]))
+        assert asked.wanted is not None
+        every = model._vectors @ asked.wanted.user
+        every[asked.left_out] = -np.inf
+        order = [shop.item_ids[i] for i in np.argsort(-every, kind="stable") if np.isfinite(every[i])]
+        assert ids(model.recommend(request)) == order
+
+
+def test_a_build_with_an_index_answers_from_it(out: Path, model: Recommender, encoder: Encoder) -> None:
+    paths = BundlePaths(Layout(out).bundle("v1"))
+    for index, there in (("exact", False), ("auto", False), ("approximate", True)):
+        config = CONFIG.model_copy(update={"serve": ServeConfig(index=index)})
+        publish._write_index._function(config, paths)
+        assert paths.item_index.exists() is there
+    write_manifest(paths, "v1", {"encoder": read_json(paths.manifest)["encoder"]})
+    indexed = Recommender(paths.root, encoder)
+    assert isinstance(indexed._ranker, ApproximateRanker)
+    for request in (
+        Request(query="tea"),
+        Request(user_id="user-000002", n=EVERYTHING),
+        Request(query="tea", filter={"price": {"max": 40}}, exclude_ids=indexed.item_ids[:30]),
+        Request(query="tea", filter={"brand": "nobody"}),
+    ):  # so few items that none can be missed
+        assert indexed.recommend(request) == model.recommend(request)
 
 
 def test_the_published_version_is_loaded_with_its_own_encoder(shop: Shop, model: Recommender) -> None:

@@ -102,7 +102,8 @@ def assert_scores(found: dict[str, float], scores: FloatArray, shop: Shop) -> No
 
 def test_a_known_user_is_the_stored_factor(bent: Recommender, bent_shop: Shop) -> None:
     for row in range(N_USERS + 2):  # and the two without history
-        known = bent._understand(Request(user_id=bent_shop.user_ids[row]))
+        request = Request(user_id=bent_shop.user_ids[row])
+        known = bent._understand(request, *bent._words([request]))
         _, folded = bent._user(known)
         np.testing.assert_allclose(folded.total, bent_shop.user_factors[row], atol=3e-5)
 

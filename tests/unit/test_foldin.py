@@ -90,6 +90,17 @@ def test_the_factor_is_that_of_the_row_solve(seed: int, n_events: int, n_words: 
     np.testing.assert_allclose(user.folded(share).total, row[0], atol=1e-4)
 
 
+@pytest.mark.parametrize(("n_events", "n_words"), [(0, 0), (0, 2), (7, 0), (7, 2)])
+def test_without_parts_the_total_is_the_same(n_events: int, n_words: int) -> None:
+    user = make_user(5, n_events, n_words)
+    whole = fold_in(
+        user.profile(), user.user_map, user.items[user.events], als.confidences(user.history.data, ALPHA),
+        als.gramian(user.items).astype(np.float32), LAM, 0.4, split=False,
+    )  # fmt: skip
+    assert len(whole.words) == len(whole.events) == 0
+    np.testing.assert_allclose(whole.total, user.folded(0.4).total, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_parts_add_up_to_the_total(share: float) -> None:
     folded = make_user(1, 7, 2).folded(share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,23 @@ class ServeConfig(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
     replicas: Positive = Field(1, description="processes that answer; two or more survive a crash unnoticed")
+    threads: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="that rank in one replica; 0: the CPUs of the machine over the replicas, at most 8",
+    )
+    index: Literal["auto", "exact", "approximate"] = Field(
+        "auto",
+        description="how items are ranked: exact misses none; approximate finds all but one or two in a hundred by an "
+        "index, made when published; auto: exact up to index_items items",
+    )
+    index_items: Positive = Field(
+        500_000, description="items up to which auto ranks exactly, see docs/decisions/0012"
+    )
+    proxy: Literal["auto", "haproxy", "python"] = Field(
+        "auto",
+        description="what stands before the replicas; auto: HAProxy, or Serve's own where that cannot run",
+    )
+    access_log: bool = Field(False, description="a line in Serve's log for every request")
     max_body_bytes: Positive = Field(1_000_000, description="largest request; beyond it the answer is 413")
     max_n: Positive = Field(500, description="longest list a request may ask for")
     max_text_chars: Positive = Field(4000, description="longest text a request may carry")

@@ -1,0 +1,75 @@
+"""What becomes of a request on its way to a list: its texts as vectors, its user's history, what may be answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.core.foldin import FoldedUser, Profile
+from pipelines.core.ranking import Wanted
+from serving.requests import Request
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a request amounts to: words and events with their vectors, and what must not be shown.
+
+    `touched` are all items of the user, `event_items` those whose weights do not cancel. New events take part
+    when they change what the history alone says.
+    """
+
+    word_names: list[str]
+    words: FloatArray
+    word_weights: FloatArray
+    event_items: npt.NDArray[np.int64]
+    event_weights: FloatArray
+    touched: npt.NDArray[np.int64]
+    stored_row: int | None
+    new_take_part: bool
+
+
+@dataclass(frozen=True)
+class Words:
+    """The texts of one request: what each is, its vector and how many liked items it counts as."""
+
+    names: list[str]
+    vectors: FloatArray
+    weights: list[float]
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A request ready to be ranked; where nothing is known of the user, `wanted` and `parts` are None.
+
+    Attributes:
+        place: among the requests of the batch.
+        request: as it came.
+        known: what it amounts to.
+        allowed: (I,) items that meet its filter; None: it has none.
+        left_out: rows of items that are hidden, excluded or known to the user.
+        wanted: what to ask the ranker.
+        parts: of the user, to explain scores by.
+
+    """
+
+    place: int
+    request: Request
+    known: Known
+    allowed: BoolArray | None
+    left_out: npt.NDArray[np.int64]
+    wanted: Wanted | None = None
+    parts: tuple[Profile, FoldedUser] | None = None
+
+
+def merge_events(
+    rows: npt.NDArray[np.int64], weights: FloatArray
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Sum the weights of each item; an item whose weights cancel says nothing."""
+    unique, inverse = np.unique(rows, return_inverse=True)
+    summed = np.bincount(inverse, weights=weights, minlength=len(unique)).astype(np.float32)
+    return unique[summed != 0], summed[summed != 0]

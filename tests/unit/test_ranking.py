@@ -1,0 +1,161 @@
+"""The best rows, against scoring every one of them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.core import ranking
+from pipelines.core.ranking import ExactRanker, Ranked, Threads, Wanted, choose, score
+
+FloatArray = npt.NDArray[np.float32]
+NOTHING = np.zeros(0, dtype=np.int64)
+
+
+def rows_of(*rows: int) -> npt.NDArray[np.int64]:
+    return np.array(rows, dtype=np.int64)
+
+
+def slowly(vectors: FloatArray, wanted: Wanted) -> list[int]:
+    """All scores, sorted."""
+    scores = np.einsum("ij,j->i", vectors, wanted.user)
+    may = np.ones(len(vectors), dtype=bool) if wanted.allowed is None else wanted.allowed.copy()
+    may[wanted.left_out] = False
+    order = np.argsort(-scores, kind="stable")
+    return [int(row) for row in order if may[row]][: wanted.n]
+
+
+def assert_is_exact(vectors: FloatArray, wanted: list[Wanted], threads: int = 1) -> None:
+    for ranked, asked in zip(ExactRanker(vectors, threads).best(wanted), wanted, strict=True):
+        assert ranked.rows.tolist() == slowly(vectors, asked)
+        np.testing.assert_array_equal(ranked.scores, np.einsum("ij,j->i", vectors[ranked.rows], asked.user))
+
+
+def test_known_answers() -> None:
+    vectors = np.array([[1, 0], [0, 2], [3, 3], [-5, 1]], dtype=np.float32)
+    user = np.array([1, 1], dtype=np.float32)
+    ranker = ExactRanker(vectors)
+    (all_of_them,) = ranker.best([Wanted(user, 4, None, NOTHING)])
+    assert all_of_them.rows.tolist() == [2, 1, 0, 3]
+    assert all_of_them.scores.tolist() == [6, 2, 1, -4]
+    (two,) = ranker.best([Wanted(user, 2, None, rows_of(2))])
+    assert two.rows.tolist() == [1, 0]
+    (allowed,) = ranker.best([Wanted(user, 2, np.array([True, False, True, True]), rows_of(2, 2))])
+    assert allowed.rows.tolist() == [0, 3]
+    (none,) = ranker.best([Wanted(user, 2, np.zeros(4, dtype=bool), NOTHING)])
+    assert none.rows.tolist() == []
+    assert ranker.best([]) == []
+
+
+def test_no_rows() -> None:
+    (nothing,) = ExactRanker(np.zeros((0, 3), dtype=np.float32), 2).best(
+        [Wanted(np.ones(3, np.float32), 5, None, NOTHING)]
+    )
+    assert len(nothing.rows) == len(nothing.scores) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 40), st.integers(1, 20), st.integers(1, 3),
+    st.sampled_from(["normal", "heavy", "whole", "tiny", "offset"]),
+)  # fmt: skip
+def test_nothing_is_missed(seed: int, n_rows: int, width: int, n: int, threads: int, shape: str) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((n_rows, width)).astype(np.float32)
+    if shape == "heavy":  # one number so large that rounding leaves nothing of the others
+        vectors[:, 0] *= 1e4
+    elif shape == "whole":  # ties
+        vectors = np.rint(vectors).astype(np.float32)
+    elif shape == "tiny":
+        vectors *= rng.choice([1e-30, 1e-3, 1.0], (n_rows, 1)).astype(np.float32)
+    elif shape == "offset":  # all alike but for the last digits
+        vectors = 100.0 + np.float32(0.01) * vectors
+    wanted = [
+        Wanted(
+            rng.standard_normal(width).astype(np.float32),
+            n,
+            None if b % 2 else rng.random(n_rows) < 0.5,
+            rng.integers(0, n_rows, min(3, n_rows)),
+        )
+        for b in range(3)
+    ]
+    assert_is_exact(vectors, wanted, threads)
+
+
+def test_equal_rows_are_in_their_order_wherever_they_are() -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((3000, 24)).astype(np.float32)
+    vectors[::7] = vectors[0]
+    for user in (vectors[0], -vectors[0], np.zeros(24, dtype=np.float32)):
+        assert_is_exact(vectors, [Wanted(user, 50, None, NOTHING)], 2)
+
+
+def test_many_blocks_and_batches_of_any_size_from_several_threads() -> None:
+    rng = np.random.default_rng(4)
+    vectors = rng.standard_normal((40_000, 8)).astype(np.float32)
+    ranker = ExactRanker(vectors, 2)
+
+    def ask(size: int) -> list[tuple[list[int], list[int]]]:
+        users = np.random.default_rng(size).standard_normal((size, 8)).astype(np.float32)
+        wanted = [Wanted(user, 5, None, rows_of(7)) for user in users]
+        return [
+            (r.rows.tolist(), slowly(vectors, w)) for r, w in zip(ranker.best(wanted), wanted, strict=True)
+        ]
+
+    with ThreadPoolExecutor(3) as pool:  # each keeps memory of its own
+        for pairs in pool.map(ask, [3, 9, 1, 5, 2, 4]):
+            assert all(found == expected for found, expected in pairs)
+
+
+def test_few_rows_are_scored_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The screen is what makes it fast: were it loose, every row would be scored and no answer would change."""
+    rng = np.random.default_rng(2)
+    vectors = rng.standard_normal((20_000, 256)).astype(np.float32)
+    scored: list[int] = []
+
+    def counting(vectors: FloatArray, rows: npt.NDArray[np.int64], user: FloatArray) -> FloatArray:
+        scored.append(len(rows))
+        return score(vectors, rows, user)
+
+    monkeypatch.setattr(ranking, "score", counting)
+    user = rng.standard_normal(256).astype(np.float32)
+    ExactRanker(vectors).best([Wanted(user, 10, None, NOTHING)])
+    assert scored[0] == 10
+    assert 10 <= scored[1] < 200
+
+
+def test_scores_of_many_rows_are_those_of_few() -> None:
+    rng = np.random.default_rng(3)
+    vectors, user = (rng.standard_normal(shape).astype(np.float32) for shape in ((9000, 8), (8,)))
+    rows = np.arange(9000)
+    np.testing.assert_array_equal(
+        score(vectors, rows, user)[5000:5003], score(vectors, rows[5000:5003], user)
+    )
+
+
+def test_choosing() -> None:
+    scores = np.array([1, 2, 1, 1, 3], dtype=np.float32)
+    chosen = choose(rows_of(0, 1, 2, 4, 7), scores, 3)
+    assert (chosen.rows.tolist(), chosen.scores.tolist()) == ([7, 1, 0], [3, 2, 1])
+    assert choose(rows_of(5), scores[:1], 9).rows.tolist() == [5]
+    assert isinstance(choose(NOTHING, scores[:0], 2), Ranked)
+
+
+def test_threads_keep_the_order_and_pass_errors_on() -> None:
+    names = set()
+
+    def work(piece: int) -> int:
+        names.add(threading.current_thread().name)
+        return 2 * piece
+
+    assert Threads(3).map(work, range(20)) == list(range(0, 40, 2))
+    assert Threads(1).map(work, [4]) == [8]
+    assert any(name.startswith("kindling-rank") for name in names)
+    with pytest.raises(ZeroDivisionError):
+        Threads(2).map(lambda x: 1 // x, [1, 0])
