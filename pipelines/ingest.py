@@ -16,9 +16,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
@@ -28,7 +29,7 @@ from pipelines.core.enough import problems
 from pipelines.core.errors import InputError
 from pipelines.core.layout import Layout
 from pipelines.core.readers import Chunk, cut_chunks, find_files, read_chunk
-from pipelines.core.schema import REJECTS, TABLES, USER_IDX, TableName
+from pipelines.core.schema import REJECTS, TABLES, TableName
 from pipelines.core.storage import part_name, part_paths, write_json, write_table
 from pipelines.core.validate import check_entities, check_interactions, check_relations
 from pipelines.core.vectors import VectorLengths
@@ -74,17 +75,20 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
             counts[table] = _map_chunks(chunks[table], EntityTask(config, layout), advance)
             vectors = tuple(config.data.vectors) if table == "items" else ()
             counts[table] += _count(_merge_entities.remote(layout, table, vectors))
-        among_items = PairTask(config, layout, ray.put(_read_ids(layout, "items")))
+        among_items = PairTask(config, layout, _load_ids.remote(layout, "items"))
         counts["interactions"] = _map_chunks(chunks["interactions"], among_items, advance)
         counts["relations"] = _map_chunks(chunks["relations"], among_items, advance)
     counts["relations"] += _count(_merge_relations.remote(layout))
-    counts["users"] += _count(_number_users.remote(layout))
-    _map_parts(layout)
+    listed = _count(_list_users.remote(layout))
+    n_active = listed.pop("active")
+    counts["users"] += listed
+    _number_users(layout, progress)
     shutil.rmtree(layout.stage("ingest") / "staged", ignore_errors=True)
     report = {t: dict(sorted(c.items())) for t, c in counts.items()}
-    report["reasons"] = _reasons(layout)
+    report["reasons"] = ray.get(_reasons.remote(layout))
     write_json(layout.ingest_report, report)
-    _check_enough(config, layout, counts)
+    for table, message in problems(counts, n_active, config):  # after the rejects are there to be looked at
+        raise InputError(f"{message}{_samples(layout, table)}.")
     return {
         "items": counts["items"]["kept"],
         "users": counts["users"]["kept"],
@@ -102,7 +106,14 @@ def _read_ids(layout: Layout, table: TableName) -> pa.Array:
     return pq.read_table(layout.ids(table)).column(0).combine_chunks()
 
 
-def _staged(layout: Layout, table: TableName) -> Path:
+@ray.remote
+def _load_ids(layout: Layout, table: TableName) -> pa.Array:
+    """Ids for tasks, from a task: the driver has no need to hold them."""
+    return _read_ids(layout, table)
+
+
+def _staged(layout: Layout, table: TableName | Literal["active_users"]) -> Path:
+    """Parts on their way; of `active_users`, which users each part of interactions names."""
     return layout.stage("ingest") / "staged" / table
 
 
@@ -132,9 +143,12 @@ class PairTask:
         table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
         check = check_interactions if chunk.table == "interactions" else check_relations
         checked = check(chunk, table, bad, self.config, ray.get(self.known_items))
+        clean = checked.table
         if chunk.table == "interactions":  # those of relations are counted when duplicates are merged
-            checked.counts["kept"] = checked.table.num_rows
-        return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
+            checked.counts["kept"] = clean.num_rows
+            clean, users = tables.encode_users(clean)
+            write_table(_staged(self.layout, "active_users") / part_name(chunk.number), users)
+        return _store(self.layout, chunk, clean, checked.rejects, checked.counts)
 
 
 def _store(
@@ -179,7 +193,7 @@ def _count(ref: ray.ObjectRef) -> Counter[str]:
 def _merge_entities(layout: Layout, table: TableName, vectors: tuple[str, ...]) -> dict[str, int]:
     """Decide which row of each id stays, write the id list and move the parts into place.
 
-    Only ids and hashes of texts are held for the whole table; the texts pass through part by part.
+    Only ids are held for the whole table; the texts pass through part by part.
     """
     paths = part_paths(_staged(layout, table))
     lengths = VectorLengths(vectors)
@@ -220,46 +234,48 @@ def _merge_relations(layout: Layout) -> dict[str, int]:
 
 
 @ray.remote
-def _number_users(layout: Layout) -> dict[str, int]:
-    """Append the users who only appear in interactions, in the order of their ids, and number everybody."""
+def _list_users(layout: Layout) -> dict[str, int]:
+    """Append the users who only appear in interactions, in the order of their ids, and list everybody."""
     known = _read_ids(layout, "users")
-    newcomers = tables.new_ids(part_paths(_staged(layout, "interactions")), known)
+    active = tables.distinct_ids(part_paths(_staged(layout, "active_users")))
+    newcomers = tables.new_ids(active, known)
     if len(newcomers):
         number = len(part_paths(layout.tables / "users"))
         write_table(layout.tables / "users" / f"part-{number:06d}-new.parquet", tables.bare_users(newcomers))
     ids = pa.concat_arrays([known, newcomers])
     write_table(layout.ids("users"), pa.table({"user_id": ids}))
-    return {"kept": len(newcomers), "without_description": len(newcomers)}
+    return {"kept": len(newcomers), "without_description": len(newcomers), "active": len(active)}
 
 
 @ray.remote
 def _number_part(layout: Layout, path: Path, known_users: pa.Array) -> None:
-    write_table(
-        layout.tables / "interactions" / path.name, tables.number_users(pq.read_table(path), known_users)
-    )
+    own = pq.read_table(_staged(layout, "active_users") / path.name).column(0)
+    numbered = tables.number_users(pq.read_table(path), own, known_users)
+    write_table(layout.tables / "interactions" / path.name, numbered)
 
 
-def _map_parts(layout: Layout) -> None:
-    known_users = ray.put(_read_ids(layout, "users"))
-    ray.get(
-        [_number_part.remote(layout, p, known_users) for p in part_paths(_staged(layout, "interactions"))]
-    )
+def _number_users(layout: Layout, progress: Progress) -> None:
+    """Put the row numbers of users into every part of the interactions."""
+    known_users = _load_ids.remote(layout, "users")
+    parts = part_paths(_staged(layout, "interactions"))
+    with progress.bar("numbering users", len(parts)) as advance:
+        waiting = [_number_part.remote(layout, path, known_users) for path in parts]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            ray.get(done)
+            advance(len(done))
 
 
+@ray.remote
 def _reasons(layout: Layout) -> dict[str, int]:
     """Rejects by table and reason, for the report."""
     reasons: Counter[str] = Counter()
     for path in sorted(layout.rejects.rglob("*.parquet")):
-        for row in pq.read_table(path, columns=["table", "reason"], schema=REJECTS).to_pylist():
-            reasons[f"{row['table']}: {row['reason']}"] += 1
+        rejects = pq.read_table(path, columns=["table", "reason"], schema=REJECTS)
+        words = pc.binary_join_element_wise(rejects.column("table"), rejects.column("reason"), ": ")
+        counted = pc.value_counts(words)
+        reasons.update(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
     return dict(reasons.most_common(100))
-
-
-def _check_enough(config: Config, layout: Layout, counts: dict[str, Counter[str]]) -> None:
-    """Stop a build that would mean nothing, after the rejects are on storage for the user to look at."""
-    n_active = tables.count_distinct(part_paths(layout.tables / "interactions"), USER_IDX)
-    for table, message in problems(counts, n_active, config):
-        raise InputError(f"{message}{_samples(layout, table)}.")
 
 
 def _samples(layout: Layout, table: str) -> str:

@@ -5,185 +5,265 @@ Writes: pairs of every model sorted by user and by item; for validation and test
 by then, and the hidden users with what they reveal; `queries`, `item_roles`.
 
 Sorted files are what makes factorize's shards cheap: a shard reads its own row groups and nothing else.
+One task aggregates, one decides; what they found lies in the object store, and each file is written by a task of its
+own, a few row groups at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from pipelines.cluster import count_cpus
 from pipelines.core import newcomers, splits
+from pipelines.core.aggregate import Pairs, aggregate, read_interactions, stable_order
 from pipelines.core.config import Config, SplitConfig
-from pipelines.core.layout import HELD_OUT, HeldOut, Layout, ModelName
+from pipelines.core.layout import HELD_OUT, HeldOut, Layout, ModelName, fitted_models
+from pipelines.core.pairs import Side
 from pipelines.core.schema import ITEM_IDX, PLACE, TEXT, TIMESTAMP, USER_IDX, WEIGHT
 from pipelines.core.storage import part_name, part_paths, replacing, write_json, write_table
-from pipelines.core.tables import read_parts
 from pipelines.core.text import truncate_text
 from pipelines.progress import Progress
 
 __all__ = ["run"]
 
+_Task = tuple[ray.remote_function.RemoteFunction, tuple[object, ...]]
 _ROWS_PER_GROUP = 65_536
-_PAIR = [USER_IDX, ITEM_IDX, WEIGHT]
+_ROWS_AT_ONCE = 16 * _ROWS_PER_GROUP
 _QUERY_CHARS = 80
 """Of an item without a title, the beginning of its text is typed; whole words up to here."""
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001 - one shape for all stages
-    """Aggregate and split in one task, away from the driver."""
-    with progress.bar("splitting", 1) as advance:
-        report: dict[str, object] = ray.get(_split.remote(config.split, layout))
+    """Aggregate, decide what is held out, and write it, all away from the driver."""
+    settings = config.split
+    with progress.bar("aggregating pairs", 1) as advance:
+        pairs, counted = _aggregate.options(num_returns=2).remote(settings, layout)
+        n_pairs, n_cancelled = ray.get(counted)
         advance(1)
-    return report
-
-
-@ray.remote
-def _split(config: SplitConfig, layout: Layout) -> dict[str, object]:
-    n_users = pq.read_metadata(layout.ids("users")).num_rows
-    n_items = pq.read_metadata(layout.ids("items")).num_rows
-    pairs_df, n_cancelled = _aggregate(layout)
-    if len(pairs_df):
-        parts = _assign(pairs_df, n_users, n_items, config)
-    else:  # text only
-        none = np.zeros(0, dtype=bool)
-        parts = splits.Split(none, none, none, none, none, np.zeros(n_items, dtype=bool), 0)
-    hidden = _hidden_users(pairs_df, parts, n_users, config)
-    _write_pairs(layout, "train", pairs_df[parts.train])
-    _write_pairs(layout, "full", pairs_df)
-    if config.hides_users:
-        _write_pairs(layout, "newcomers", pairs_df[hidden[pairs_df[USER_IDX].to_numpy()] == 0])
-    n_hidden = _write_newcomers(layout, pairs_df, parts, hidden, config)
-    # what a user did not want is learnt from but is no hit
-    wanted = pairs_df[WEIGHT].to_numpy() > 0
-    cold = parts.cold_items[pairs_df[ITEM_IDX].to_numpy()]
-    sizes: dict[str, object] = {}
-    held_out: dict[HeldOut, npt.NDArray[np.bool_]] = {"validation": parts.validation, "test": parts.test}
-    known = {"validation": parts.known_validation, "test": parts.known_test}
-    for which, mask in held_out.items():
-        _write_sorted(layout.known(which), pairs_df.loc[known[which], _PAIR], USER_IDX)
-        chosen = mask & wanted
-        held_out_df = pairs_df.loc[chosen, [USER_IDX, ITEM_IDX]].assign(
-            slice=np.where(cold[chosen], "cold", "warm")
-        )
-        _write_sorted(layout.relevant(which), held_out_df, USER_IDX)
-        sizes[which] = {s: int((held_out_df["slice"] == s).sum()) for s in ("cold", "warm")}
-    roles = np.full(n_items, "unseen", dtype=object)
-    roles[pairs_df.loc[parts.train, ITEM_IDX].unique()] = "warm"
-    roles[parts.cold_items] = "cold"
-    write_table(layout.item_roles, pa.table({"role": pa.array(roles.tolist())}))
-    report = {
-        "pairs": len(pairs_df), "train": int(parts.train.sum()), **sizes, "left_out": parts.left_out,
-        "pairs_whose_weights_cancelled": n_cancelled, "cuts": parts.cuts, "seed": config.seed, "kind": config.kind,
-        "newcomers": n_hidden, "newcomers_model": "newcomers" if config.hides_users else "train",
+    with progress.bar("holding out", 1) as advance:
+        roles, found = _hold_out.options(num_returns=2).remote(settings, layout, pairs)
+        facts = ray.get(found)
+        advance(1)
+    models = fitted_models(refit=True, newcomers=settings.hides_users)
+    sides: tuple[Side, Side] = ("user", "item")
+    tasks: list[_Task] = [
+        (_write_pairs, (layout, model, side, pairs, roles)) for model in models for side in sides
+    ]
+    tasks += [(_write_held_out, (layout, which, pairs, roles)) for which in HELD_OUT]
+    tasks += [(_write_newcomers, (settings, layout, which, pairs, roles)) for which in HELD_OUT]
+    tasks += [(_write_item_roles, (layout, pairs, roles))]
+    with progress.bar("writing", len(tasks)) as advance:
+        *_, in_validation, in_test, met_in_validation, met_in_test, _ = _run_tasks(tasks, advance)
+    report: dict[str, object] = {
+        "pairs": n_pairs, "train": facts.n_train, "validation": in_validation, "test": in_test,
+        "left_out": facts.left_out, "pairs_whose_weights_cancelled": n_cancelled, "cuts": facts.cuts,
+        "seed": settings.seed, "kind": settings.kind,
+        "newcomers": {"validation": met_in_validation, "test": met_in_test},
+        "newcomers_model": "newcomers" if settings.hides_users else "train",
     }  # fmt: skip
     write_json(layout.split_report, report)
     return report
 
 
-def _aggregate(layout: Layout) -> tuple[pd.DataFrame, int]:
-    """One row per pair: summed weight and first moment, in the order of (user, item)."""
-    columns = [USER_IDX, ITEM_IDX, WEIGHT, TIMESTAMP]
-    rows_table = read_parts(layout.tables / "interactions", columns)
-    if not rows_table.num_rows:
-        return pd.DataFrame(
-            {c: pd.Series(dtype="int64" if c.endswith("idx") else "float64") for c in columns}
-        ), 0
-    # float64 sums: float32 ones would depend on the order of the rows
-    grouped = rows_table.group_by([USER_IDX, ITEM_IDX], use_threads=False).aggregate(
-        [(WEIGHT, "sum"), (TIMESTAMP, "min")]
+def _run_tasks(tasks: Sequence[_Task], advance: Callable[[int], None]) -> list[Any]:
+    """Results of tasks in their order, as many at once as there are CPUs: more would only need more memory."""
+    started: list[ray.ObjectRef] = []
+    running: list[ray.ObjectRef] = []
+    for task, arguments in tasks:
+        if len(running) >= count_cpus():
+            _, running = ray.wait(running)
+            advance(1)
+        started.append(task.remote(*arguments))
+        running.append(started[-1])
+    results: list[Any] = ray.get(started)
+    advance(len(running))
+    return results
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """What each pair, and each user, is for.
+
+    Attributes:
+        parts: masks over the pairs, and the cold items.
+        hidden: (U,) 1 and 2 for newcomers of validation and test, 0 for everybody else.
+
+    """
+
+    parts: splits.Split
+    hidden: npt.NDArray[np.int8]
+
+    def of_model(self, model: ModelName, pairs: Pairs) -> npt.NDArray[np.bool_] | None:
+        """(n,) pairs a model is fitted on; None for all."""
+        if model == "train":
+            return self.parts.train
+        return self.hidden[pairs.user] == 0 if model == "newcomers" else None
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the report says of it."""
+
+    n_train: int
+    left_out: int
+    cuts: tuple[float, float] | None
+
+
+@ray.remote
+def _aggregate(config: SplitConfig, layout: Layout) -> tuple[Pairs, tuple[int, int]]:
+    """The pairs; how many they are, and how many were left out."""
+    n_users, n_items = _counts(layout)
+    with_moments = config.kind == "time"
+    columns = [USER_IDX, ITEM_IDX, WEIGHT, *([TIMESTAMP] if with_moments else [])]
+    paths = part_paths(layout.tables / "interactions")
+    n_rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    parts = (pq.read_table(path, columns=columns) for path in paths)
+    rows = read_interactions(parts, n_rows, with_moments=with_moments)
+    pairs, n_cancelled = aggregate(rows, n_users, n_items)
+    return pairs, (len(pairs), n_cancelled)
+
+
+def _counts(layout: Layout) -> tuple[int, int]:
+    n_users, n_items = (int(pq.read_metadata(layout.ids(t)).num_rows) for t in ("users", "items"))
+    return n_users, n_items
+
+
+@ray.remote
+def _hold_out(config: SplitConfig, layout: Layout, pairs: Pairs) -> tuple[_Roles, _Facts]:
+    n_users, n_items = _counts(layout)
+    if not len(pairs):  # text only
+        none = np.zeros(0, dtype=bool)
+        parts = splits.Split(none, none, none, none, none, np.zeros(n_items, dtype=bool), 0)
+    elif pairs.moment is not None:
+        parts = splits.time_split(pairs.user, pairs.item, pairs.moment, n_users, n_items, config)
+    else:
+        parts = splits.random_split(pairs.user, pairs.item, n_users, n_items, config)
+    if pairs.moment is not None and parts.cuts is not None:
+        hidden = newcomers.arriving_users(pairs.user, pairs.wanted, pairs.moment, parts.cuts, n_users)
+    elif config.kind == "random":
+        hidden = newcomers.hide_users(pairs.user, pairs.wanted, n_users, config.newcomers, config.seed)
+    else:
+        hidden = np.zeros(n_users, dtype=np.int8)
+    return _Roles(parts, hidden), _Facts(int(parts.train.sum()), parts.left_out, parts.cuts)
+
+
+@ray.remote
+def _write_pairs(layout: Layout, model: ModelName, side: Side, pairs: Pairs, roles: _Roles) -> None:
+    """What a model is fitted on, sorted by one side and then by the other."""
+    mask = roles.of_model(model, pairs)
+    rows = np.arange(len(pairs)) if mask is None else np.flatnonzero(mask)
+    if side == "item":
+        rows = rows[stable_order(pairs.item[rows], _counts(layout)[1])]
+    _write_sorted(layout.pairs(model, side), side, pairs, rows)
+
+
+def _write_sorted(path: Path, side: Side, pairs: Pairs, rows: npt.NDArray[np.int64]) -> None:
+    """Some pairs, in the order of `rows`, a few row groups at a time."""
+    key = USER_IDX if side == "user" else ITEM_IDX
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(
+            temporary, _PAIR, compression="zstd", write_statistics=[key], use_dictionary=[WEIGHT],
+            column_encoding={USER_IDX: "DELTA_BINARY_PACKED", ITEM_IDX: "DELTA_BINARY_PACKED"},
+        ) as writer,
+    ):  # fmt: skip
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = pairs.take(rows[start : start + _ROWS_AT_ONCE])
+            columns = [
+                pa.array(c) for c in (some.user.astype(np.int64), some.item.astype(np.int64), some.weight)
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=_PAIR), row_group_size=_ROWS_PER_GROUP)
+
+
+_PAIR = pa.schema([(USER_IDX, pa.int64()), (ITEM_IDX, pa.int64()), (WEIGHT, pa.float64())])
+
+
+@ray.remote
+def _write_held_out(layout: Layout, which: HeldOut, pairs: Pairs, roles: _Roles) -> dict[str, int]:
+    """What is known by then and what is to be found; how much of that is cold and how much warm."""
+    parts = roles.parts
+    masks = {
+        "validation": (parts.validation, parts.known_validation),
+        "test": (parts.test, parts.known_test),
+    }
+    held_out, known = masks[which]
+    _write_sorted(layout.known(which), "user", pairs, np.flatnonzero(known))
+    # what a user did not want is learnt from but is no hit
+    found = pairs.take(held_out & pairs.wanted)
+    cold = parts.cold_items[found.item]
+    table = pa.table(
+        {
+            USER_IDX: found.user.astype(np.int64),
+            ITEM_IDX: found.item.astype(np.int64),
+            "slice": _words(cold.astype(np.int8), ["warm", "cold"]),
+        }
     )
-    pairs_df = (
-        grouped.rename_columns(columns).to_pandas().sort_values([USER_IDX, ITEM_IDX], ignore_index=True)
-    )
-    cancelled = pairs_df[WEIGHT] == 0
-    return pairs_df[~cancelled].reset_index(drop=True), int(cancelled.sum())
+    write_table(layout.relevant(which), table)
+    n_cold = int(cold.sum())
+    return {"cold": n_cold, "warm": len(found) - n_cold}
 
 
-def _assign(pairs_df: pd.DataFrame, n_users: int, n_items: int, config: SplitConfig) -> splits.Split:
-    user: npt.NDArray[np.int64] = pairs_df[USER_IDX].to_numpy()
-    item: npt.NDArray[np.int64] = pairs_df[ITEM_IDX].to_numpy()
-    if config.kind == "time":
-        moment = pairs_df[TIMESTAMP].to_numpy(dtype=np.float64, na_value=np.nan)
-        return splits.time_split(user, item, moment, n_users, n_items, config)
-    return splits.random_split(user, item, n_users, n_items, config)
+def _words(codes: npt.NDArray[np.int8], words: list[str]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes), words).cast(pa.string())
 
 
-def _hidden_users(
-    pairs_df: pd.DataFrame, parts: splits.Split, n_users: int, config: SplitConfig
-) -> npt.NDArray[np.int8]:
-    """(U,) 1 and 2 for newcomers of validation and test, 0 for everybody else."""
-    user, wanted = pairs_df[USER_IDX].to_numpy(), pairs_df[WEIGHT].to_numpy() > 0
-    if parts.cuts is not None:
-        moment = pairs_df[TIMESTAMP].to_numpy(dtype=np.float64)
-        return newcomers.arriving_users(user, wanted, moment, parts.cuts, n_users)
-    if config.kind == "random":
-        return newcomers.hide_users(user, wanted, n_users, config.newcomers, config.seed)
-    return np.zeros(n_users, dtype=np.int8)
+@ray.remote
+def _write_item_roles(layout: Layout, pairs: Pairs, roles: _Roles) -> None:
+    role = np.zeros(_counts(layout)[1], dtype=np.int8)
+    role[pairs.item[roles.parts.train]] = 1
+    role[roles.parts.cold_items] = 2
+    write_table(layout.item_roles, pa.table({"role": _words(role, ["unseen", "warm", "cold"])}))
 
 
-def _write_newcomers(
-    layout: Layout,
-    pairs_df: pd.DataFrame,
-    parts: splits.Split,
-    hidden: npt.NDArray[np.int8],
-    config: SplitConfig,
-) -> dict[str, int]:
+@ray.remote
+def _write_newcomers(config: SplitConfig, layout: Layout, which: HeldOut, pairs: Pairs, roles: _Roles) -> int:
     """What hidden users reveal, and what they would type; how many there are."""
-    counts: dict[str, int] = {}
-    wanted_df = pairs_df[pairs_df[WEIGHT] > 0]
-    for number, which in enumerate(HELD_OUT, start=1):
-        mine_df = wanted_df[hidden[wanted_df[USER_IDX].to_numpy()] == number]
-        if parts.cuts is None:
-            chance = np.random.default_rng([config.seed, 1 + number]).random(len(mine_df))
-            keys: tuple[npt.NDArray[np.generic], ...] = (chance,)
-        else:
-            stop = parts.cuts[1] if which == "validation" else np.inf
-            mine_df = mine_df[mine_df[TIMESTAMP].to_numpy(dtype=np.float64) < stop]
-            keys = (mine_df[TIMESTAMP].to_numpy(dtype=np.float64), mine_df[ITEM_IDX].to_numpy())
-        order, place = newcomers.reveal(mine_df[USER_IDX].to_numpy(), keys)
-        revealed_df = mine_df.iloc[order][_PAIR].assign(**{PLACE: place})
-        _write_sorted(layout.newcomers(which), revealed_df, USER_IDX)
-        first_df = revealed_df[revealed_df[PLACE] == 0]
-        queries = _titles(layout, first_df[ITEM_IDX].to_numpy())
-        table = pa.table(
-            {USER_IDX: pa.array(first_df[USER_IDX].to_numpy()), TEXT: pa.array(queries, pa.string())}
-        )
-        write_table(layout.queries / part_name(number - 1), table)
-        counts[which] = len(first_df)
-    return counts
+    number = 1 + HELD_OUT.index(which)
+    mine = pairs.take(pairs.wanted & (roles.hidden[pairs.user] == number))
+    cuts = roles.parts.cuts
+    if mine.moment is None or cuts is None:
+        chance = np.random.default_rng([config.seed, 1 + number]).random(len(mine))
+        keys: tuple[npt.NDArray[np.generic], ...] = (chance,)
+    else:
+        mine = mine.take(mine.moment < (cuts[1] if which == "validation" else np.inf))
+        keys = (np.asarray(mine.moment), mine.item)
+    order, place = newcomers.reveal(mine.user, keys)
+    revealed = mine.take(order)
+    table = pa.table(
+        {
+            USER_IDX: revealed.user.astype(np.int64),
+            ITEM_IDX: revealed.item.astype(np.int64),
+            WEIGHT: revealed.weight,
+            PLACE: place,
+        }
+    )
+    write_table(layout.newcomers(which), table)
+    first = revealed.take(place == 0)
+    queries = {USER_IDX: pa.array(first.user.astype(np.int64)), TEXT: _titles(layout, first.item)}
+    write_table(layout.queries / part_name(number - 1), pa.table(queries))
+    return len(first)
 
 
-def _titles(layout: Layout, rows: npt.NDArray[np.int64]) -> list[str]:
+def _titles(layout: Layout, rows: npt.NDArray[np.int32]) -> pa.Array:
     """The titles of some items; where there is none, the beginning of the text."""
-    titles: list[str] = [""] * len(rows)
+    asked, back = np.unique(rows, return_inverse=True)
+    titles: list[str] = []
     start = 0
     for path in part_paths(layout.tables / "items"):
         stop = start + pq.read_metadata(path).num_rows
-        inside = np.flatnonzero((rows >= start) & (rows < stop))
+        inside = asked[(asked >= start) & (asked < stop)]
         if len(inside):
             columns = [c for c in ("title", TEXT) if c in pq.read_schema(path).names]
-            picked = pq.read_table(path, columns=columns).take(rows[inside] - start).to_pylist()
-            for position, row in zip(inside, picked, strict=True):
-                titles[position] = str(row.get("title") or "") or truncate_text(row[TEXT], _QUERY_CHARS)
+            for row in pq.read_table(path, columns=columns).take(pa.array(inside - start)).to_pylist():
+                titles.append(str(row.get("title") or "") or truncate_text(row[TEXT], _QUERY_CHARS))
         start = stop
-    return titles
-
-
-def _write_pairs(layout: Layout, model: ModelName, pairs_df: pd.DataFrame) -> None:
-    _write_sorted(layout.pairs(model, "user"), pairs_df[_PAIR], USER_IDX)
-    by_item_df = pairs_df[_PAIR].sort_values([ITEM_IDX, USER_IDX])
-    _write_sorted(layout.pairs(model, "item"), by_item_df, ITEM_IDX)
-
-
-def _write_sorted(path: Path, df: pd.DataFrame, key: str) -> None:
-    table = pa.Table.from_pandas(df, preserve_index=False)
-    with replacing(path) as temporary:
-        pq.write_table(
-            table, temporary, row_group_size=_ROWS_PER_GROUP, compression="zstd", write_statistics=[key]
-        )
+    return pa.array(titles, pa.string()).take(pa.array(back))

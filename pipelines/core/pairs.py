@@ -36,7 +36,9 @@ def row_offsets(path: Path, side: Side, n_rows: int) -> npt.NDArray[np.int64]:
     counts = np.zeros(n_rows, dtype=np.int64)
     file = pq.ParquetFile(path)
     for batch in file.iter_batches(columns=[_KEYS[side][0]]):
-        counts += np.bincount(batch.column(0).to_numpy(), minlength=n_rows)
+        rows = batch.column(0).to_numpy()
+        if len(rows):  # sorted: a batch touches a few rows, counting into all of them would be quadratic
+            counts[rows[0] : rows[-1] + 1] += np.bincount(rows - rows[0])
     return np.concatenate([[0], np.cumsum(counts)])
 
 

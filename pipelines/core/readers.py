@@ -14,7 +14,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -178,7 +180,7 @@ def _read_parquet(filesystem: pafs.FileSystem, chunk: Chunk) -> pa.Table:
     with filesystem.open_input_file(chunk.path) as handle:
         file = pq.ParquetFile(handle)
         table = file.read_row_groups(list(range(*chunk.row_groups)), use_threads=False)
-    numbers = pa.array(range(chunk.first_row + 1, chunk.first_row + 1 + table.num_rows), pa.int64())
+    numbers = pa.array(chunk.first_row + np.arange(1, table.num_rows + 1))
     columns = [c.cast(_plain(c.type)) for c in table.columns]
     return pa.Table.from_arrays([*columns, numbers], names=[*table.column_names, ROW])
 
@@ -207,21 +209,33 @@ def _drop_unreadable(table: pa.Table, bad: list[BadRow]) -> tuple[pa.Table, list
             wrong.setdefault(index, f"column {name} {reason}")
     if not wrong:
         return table, bad
-    numbers = table.column(ROW).to_pylist()
-    bad = bad + [BadRow(numbers[index], reason) for index, reason in sorted(wrong.items())]
-    return table.take(pa.array([i for i in range(table.num_rows) if i not in wrong], pa.int64())), bad
+    numbers = table.column(ROW).to_numpy()
+    bad = bad + [BadRow(int(numbers[index]), reason) for index, reason in sorted(wrong.items())]
+    keep = np.ones(table.num_rows, dtype=bool)
+    keep[list(wrong)] = False
+    return table.take(pa.array(np.flatnonzero(keep))), bad
 
 
 def _unreadable(column: pa.ChunkedArray) -> list[tuple[int, str]]:
     try:
-        if pa.types.is_string(column.type):
-            column.validate(full=True)
-        elif pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+            for bound in pc.min_max(column).values():  # all others lie between
+                bound.as_py()
+        elif _holds_moments(column.type):
             column.to_pylist()
+        elif pa.types.is_string(column.type) or pa.types.is_nested(column.type):
+            column.validate(full=True)
     except (ValueError, OverflowError):
         reasons = ((index, _why_unreadable(value)) for index, value in enumerate(column))
         return [(index, reason) for index, reason in reasons if reason]
     return []
+
+
+def _holds_moments(kind: pa.DataType) -> bool:
+    """Whether a type is, or has inside, times that Python may have no word for."""
+    if not pa.types.is_nested(kind):
+        return bool(pa.types.is_temporal(kind))
+    return any(_holds_moments(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _why_unreadable(value: pa.Scalar) -> str:

@@ -14,7 +14,7 @@ from pipelines.core.config import SplitConfig
 from pipelines.core.errors import InputError
 from pipelines.core.newcomers import first_half
 
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.signedinteger]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -53,7 +53,7 @@ def random_split(user: IntArray, item: IntArray, n_users: int, n_items: int, con
     absent from train are moved into train. Cold pairs of users unknown to training are left out.
     """
     rng = np.random.default_rng(config.seed)
-    seen = rng.permutation(np.unique(item))
+    seen = rng.permutation(np.flatnonzero(_present(item, n_items)))
     cold = seen[: round(config.cold_items * len(seen))]
     half = np.zeros(n_items, dtype=np.int8)
     half[cold[: len(cold) // 2]], half[cold[len(cold) // 2 :]] = 1, 2

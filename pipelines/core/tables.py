@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.core.columns import one_array
 from pipelines.core.errors import InputError
 from pipelines.core.ids import row_numbers
 from pipelines.core.schema import ID_COLUMN, REJECTS, TEXT, USER_ID, USER_IDX, TableName
@@ -38,53 +38,68 @@ class Duplicates:
 
 
 def find_duplicates(paths: Sequence[Path], table: TableName) -> Duplicates:
-    """Keep the first row of each id. Holds ids and text hashes of the whole table, never the texts."""
+    """Keep the first row of each id. Holds the ids of the whole table, and texts only of ids that come again."""
     id_column = ID_COLUMN[table]
-    frames = []
-    for number, path in enumerate(paths):
-        part = pq.read_table(path, columns=[id_column, TEXT, "_source", "_row"])
-        frames.append(
-            pd.DataFrame(
-                {
-                    "id": part.column(id_column).to_pandas(),
-                    "text": pd.util.hash_array(part.column(TEXT).to_pandas().to_numpy(dtype=object)),
-                    "source": part.column("_source").dictionary_encode().to_pandas(),
-                    "row": part.column("_row").to_pandas(),
-                    "part": number,
-                }
-            )
-        )
-    if not frames:
-        return Duplicates(pa.table({id_column: pa.array([], pa.string())}), [], REJECTS.empty_table(), 0)
-    rows = pd.concat(frames, ignore_index=True)
-    repeated = rows.duplicated("id", keep="first").to_numpy()
-    first_text = rows.groupby("id", sort=False)["text"].transform("first").to_numpy()
-    differs = repeated & (rows["text"].to_numpy() != first_text)
-    rejected = rows[differs]
+    ids = _column(paths, id_column, pa.string())
+    code = ids.dictionary_encode().indices.to_numpy()
+    # numbers are given in the order of appearance: an id is new where its number is above all before it
+    is_first = np.diff(np.maximum.accumulate(code), prepend=-1) > 0
+    first_rows = np.flatnonzero(is_first)
+    again = np.flatnonzero(~is_first)
+    differs = again[_texts_differ(paths, again, first_rows[code[again]])]
+    sources, rows = _column(paths, "_source", pa.string()), _column(paths, "_row", pa.int64())
     rejects = pa.table(
         {
-            "table": pa.array([table] * len(rejected), pa.string()),
-            "source": pa.array(rejected["source"].astype(str).tolist(), pa.string()),
-            "row": pa.array(rejected["row"].to_numpy(dtype=np.int64)),
-            "reason": pa.array(
-                [f"{id_column} was there already with a different text"] * len(rejected), pa.string()
-            ),
-            "record": pa.array(rejected["id"].astype(str).tolist(), pa.string()),
+            "table": pa.repeat(table, len(differs)),
+            "source": sources.take(pa.array(differs)),
+            "row": rows.take(pa.array(differs)),
+            "reason": pa.repeat(f"{id_column} was there already with a different text", len(differs)),
+            "record": ids.take(pa.array(differs)),
         },
         schema=REJECTS,
     )
-    part_of = rows["part"].to_numpy()
-    keep = [~repeated[part_of == number] for number in range(len(paths))]
-    ids = pa.table({id_column: pa.array(rows["id"][~repeated].tolist(), pa.string())})
-    return Duplicates(ids, keep, rejects, int((repeated & ~differs).sum()))
+    ends = np.cumsum([pq.read_metadata(path).num_rows for path in paths])
+    keep = np.split(is_first, ends[:-1]) if paths else []
+    kept = pa.table({id_column: ids.filter(pa.array(is_first))})
+    return Duplicates(kept, keep, rejects, len(again) - len(differs))
+
+
+def _column(paths: Sequence[Path], name: str, kind: pa.DataType) -> pa.Array:
+    """One column of all parts."""
+    chunks = [c for path in paths for c in pq.read_table(path, columns=[name]).column(0).chunks]
+    return pa.concat_arrays([c.cast(kind) for c in chunks]) if chunks else pa.array([], kind)
+
+
+def _texts_differ(
+    paths: Sequence[Path], rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """(n,) whether the text of each of `rows` is not that of the row beside it in `others`."""
+    if not len(rows):
+        return np.zeros(0, dtype=bool)
+    asked = np.unique(np.concatenate([rows, others]))
+    pieces: list[pa.Array] = []
+    start = 0
+    for path in paths:
+        stop = start + pq.read_metadata(path).num_rows
+        inside = asked[(asked >= start) & (asked < stop)]
+        if len(inside):
+            texts = pq.read_table(path, columns=[TEXT]).column(0).take(pa.array(inside - start))
+            pieces += texts.chunks
+        start = stop
+    code = pa.chunked_array(pieces).combine_chunks().dictionary_encode().indices.to_numpy()
+    return np.asarray(code[np.searchsorted(asked, rows)] != code[np.searchsorted(asked, others)])
 
 
 def first_of_each(paths: Sequence[Path]) -> list[npt.NDArray[np.bool_]]:
     """For each part, a mask over its rows: those that no row before equals in every column."""
-    parts = [pq.read_table(path).to_pandas() for path in paths]
-    if not parts:
+    if not paths:
         return []
-    fresh = ~pd.concat(parts, ignore_index=True).duplicated().to_numpy()
+    parts = [pq.read_table(path) for path in paths]
+    table = pa.concat_tables(parts)
+    fresh = np.zeros(table.num_rows, dtype=bool)
+    rows = table.append_column("_first", pa.array(np.arange(table.num_rows)))
+    grouped = rows.group_by(table.column_names, use_threads=False).aggregate([("_first", "min")])
+    fresh[grouped.column("_first_min").to_numpy()] = True
     return np.split(fresh, np.cumsum([len(part) for part in parts])[:-1])
 
 
@@ -139,14 +154,21 @@ def conform(part: pa.Table, schema: pa.Schema, keep: npt.NDArray[np.bool_]) -> p
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def new_ids(paths: Sequence[Path], known: pa.Array) -> pa.Array:
-    """User ids of interaction parts that are not in `known`, each once, sorted."""
-    found = pa.array([], pa.string())
+def distinct_ids(paths: Sequence[Path]) -> pa.Array:
+    """The ids in one-column files, each once."""
+    found, waiting = pa.array([], pa.string()), list[pa.Array]()
     for path in paths:
-        ids = pc.unique(pq.read_table(path, columns=[USER_ID]).column(0))
-        fresh = ids.filter(pc.invert(pc.is_in(ids, value_set=known)))
-        found = pc.unique(pa.concat_arrays([found, fresh.combine_chunks() if isinstance(fresh, pa.ChunkedArray) else fresh]))  # fmt: skip  # noqa: E501
-    return found.take(pc.sort_indices(found))
+        waiting += pq.read_table(path).column(0).chunks
+        # merged when they outweigh what is known: all together cost a few passes, not one per file
+        if sum(map(len, waiting)) > len(found):
+            found, waiting = pc.unique(pa.concat_arrays([found, *waiting])), []
+    return pc.unique(pa.concat_arrays([found, *waiting]))
+
+
+def new_ids(ids: pa.Array, known: pa.Array) -> pa.Array:
+    """Those of `ids` that are not in `known`, sorted."""
+    fresh = ids.filter(pc.invert(pc.is_in(ids, value_set=known)))
+    return fresh.take(pc.sort_indices(fresh))
 
 
 def bare_users(ids: pa.Array) -> pa.Table:
@@ -154,25 +176,27 @@ def bare_users(ids: pa.Array) -> pa.Table:
     return pa.table({USER_ID: ids, TEXT: pa.array([""] * len(ids), pa.string())})
 
 
-def number_users(part: pa.Table, known: pa.Array) -> pa.Table:
-    """Put `user_idx` in the place of `user_id`."""
-    numbers = pa.array(row_numbers(part.column(USER_ID), known))
-    return part.drop_columns([USER_ID]).add_column(0, USER_IDX, numbers)
+def encode_users(part: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Put the place in a list of the part's own users in the place of `user_id`; the part and that list."""
+    users = one_array(part.column(USER_ID)).dictionary_encode()
+    return (
+        part.drop_columns([USER_ID]).add_column(0, USER_IDX, users.indices),
+        pa.table({USER_ID: users.dictionary}),
+    )
 
 
-def count_distinct(paths: Sequence[Path], column: str) -> int:
-    """Distinct values of a column over all parts."""
-    found = pa.array([], pa.int64())
-    for path in paths:
-        found = pc.unique(pa.chunked_array([found, *pq.read_table(path, columns=[column]).column(0).chunks]))
-    return len(found)
+def number_users(part: pa.Table, own: pa.Array, known: pa.Array) -> pa.Table:
+    """Turn places in a part's own list of users into `user_idx`, places in the list of all."""
+    numbers = row_numbers(own, known)[part.column(USER_IDX).to_numpy()]
+    return part.set_column(0, USER_IDX, pa.array(numbers))
 
 
 def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All parts of a clean table, in order; parts may lack optional columns."""
-    parts = [pq.read_table(p) for p in sorted(directory.glob("part-*.parquet"))]
-    if columns is not None:
-        parts = [p.select([c for c in columns if c in p.column_names]) for p in parts]
+    parts = []
+    for path in sorted(directory.glob("part-*.parquet")):
+        have = pq.read_schema(path).names
+        parts.append(pq.read_table(path, columns=columns and [c for c in columns if c in have]))
     return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
 
 

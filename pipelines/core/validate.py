@@ -113,7 +113,7 @@ def check_entities(chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Con
     texts = _texts(
         table, text_columns, config, counts, rejects, scrub=is_user and config.privacy.scrub_user_text
     )
-    columns: dict[str, pa.Array] = {id_column: pa.array(ids, pa.string()), TEXT: pa.array(texts, pa.string())}
+    columns: dict[str, pa.Array] = {id_column: ids, TEXT: pa.array(texts, pa.string())}
     if not is_user:
         columns[IS_HIDDEN] = hidden_flags(table, rejects)
     for name in table.column_names:
@@ -129,7 +129,7 @@ def check_entities(chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Con
         elif is_csv(chunk.path):
             column = csv_values(column)
         columns[name] = column
-    columns["_source"] = pa.array([chunk.path] * table.num_rows, pa.string())
+    columns["_source"] = pa.repeat(chunk.path, table.num_rows)
     columns["_row"] = table.column(ROW)
     clean = pa.table(columns).filter(pa.array(rejects.keep_mask()))
     rejected = rejects.to_table(table, bad, [id_column])
@@ -154,20 +154,16 @@ def check_interactions(
         )
     users = id_values(table, USER_ID, rejects)
     items = id_values(table, ITEM_ID, rejects)
-    item_idx = row_numbers(pa.array(items, pa.string()), item_ids)
+    item_idx = row_numbers(items, item_ids)
     rejects.add(np.flatnonzero(item_idx < 0), "item_id is not in the items table")
     weights = _weights(table, config, rejects)
     timestamps = timestamp_values(table, rejects)
-    events = string_values(table.column(EVENT)) if EVENT in table.column_names else [None] * table.num_rows
-    factors = np.ones(table.num_rows)
-    for index, event in enumerate(events):
-        if event is None or event == "":
-            continue
-        if event in config.data.event_weights:
-            factors[index] = config.data.event_weights[event]
-        else:
-            rejects.add([index], f"event '{event[:40]}' has no weight in data.event_weights")
-    weights = weights * factors
+    events = (
+        string_values(table.column(EVENT))
+        if EVENT in table.column_names
+        else pa.nulls(table.num_rows, pa.string())
+    )
+    weights = weights * _event_weights(events, config, rejects)
     keep = rejects.keep_mask()
     if config.data.like_threshold is not None:
         if WEIGHT not in table.column_names:
@@ -181,14 +177,15 @@ def check_interactions(
         keep, weights = keep & liked, np.where(liked, 1.0, weights)
     clean = pa.table(
         {
-            USER_ID: pa.array(users, pa.string()),
+            USER_ID: users,
             ITEM_IDX: pa.array(item_idx),
             WEIGHT: pa.array(np.where(keep, weights, 0.0).astype(np.float32)),
             TIMESTAMP: pa.array(timestamps, pa.float64(), from_pandas=True),
-            EVENT: pa.array(events, pa.string()),
+            EVENT: events,
         },
         schema=INTERACTIONS,
-    ).filter(pa.array(keep))
+    )
+    clean = clean if keep.all() else clean.filter(pa.array(keep))
     rejected = rejects.to_table(table, bad, [USER_ID, ITEM_ID, WEIGHT, TIMESTAMP, EVENT])
     counts["rejected"] = rejected.num_rows
     return Checked(clean, rejected, counts)
@@ -210,16 +207,16 @@ def check_relations(
         )
     rows = {}
     for name in (ITEM_ID, OTHER_ID):
-        ids = pa.array(id_values(table, name, rejects), pa.string())
-        rows[name] = row_numbers(ids, item_ids)
+        rows[name] = row_numbers(id_values(table, name, rejects), item_ids)
         rejects.add(np.flatnonzero(rows[name] < 0), f"{name} is not in the items table")
     rejects.add(np.flatnonzero(rows[ITEM_ID] == rows[OTHER_ID]), "item_id and other_id are the same item")
-    names = [(name or "").strip() for name in string_values(table.column(RELATION))]
-    rejects.add([index for index, name in enumerate(names) if not name], "relation is missing")
+    names = pc.utf8_trim_whitespace(pc.fill_null(string_values(table.column(RELATION)), ""))
+    nameless = pc.equal(names, "").to_numpy(zero_copy_only=False)
+    rejects.add(np.flatnonzero(nameless), "relation is missing")
     clean = pa.table(
         {
             ITEM_IDX: pa.array(rows[ITEM_ID]),
-            RELATION: pa.array(names, pa.string()),
+            RELATION: names,
             OTHER_IDX: pa.array(rows[OTHER_ID]),
         },
         schema=RELATIONS,
@@ -257,6 +254,18 @@ def _texts(
                 counts[f"scrubbed_{kind}"] += n
         texts.append(text)
     return texts
+
+
+def _event_weights(events: pa.Array, config: Config, rejects: Rejects) -> npt.NDArray[np.float64]:
+    """(n,) what each row's event multiplies its weight by; 1 where there is none."""
+    coded = pc.fill_null(events, "").dictionary_encode()
+    distinct, code = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+    known = {**config.data.event_weights, "": 1.0}
+    unknown = np.array([event not in known for event in distinct], dtype=bool)[code]
+    reasons = [f"event '{event[:40]}' has no weight in data.event_weights" for event in distinct]
+    rejects.add_each(np.flatnonzero(unknown), code[unknown], reasons)
+    factors = np.array([known.get(event, 1.0) for event in distinct], dtype=np.float64)
+    return np.asarray(factors[code])
 
 
 def _weights(table: pa.Table, config: Config, rejects: Rejects) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from decimal import Decimal
 
 import numpy as np
@@ -32,7 +33,7 @@ def table_of(name: str, array: pa.Array) -> tuple[pa.Table, Rejects]:
 
 def ids_of(array: pa.Array) -> tuple[list[str | None], dict[int, str]]:
     table, rejects = table_of("item_id", array)
-    return id_values(table, "item_id", rejects), rejects.reasons
+    return id_values(table, "item_id", rejects).to_pylist(), rejects.reasons
 
 
 def seconds_of(array: pa.Array) -> tuple[list[float], dict[int, str]]:
@@ -53,6 +54,14 @@ def seconds_of(array: pa.Array) -> tuple[list[float], dict[int, str]]:
 )
 def test_ids_that_are_taken(array: pa.Array, expected: list[str]) -> None:
     assert ids_of(array) == (expected, {})
+
+
+def test_ids_are_stripped_as_python_strips() -> None:
+    spaces = [chr(c) for c in range(sys.maxunicode + 1) if chr(c).isspace()]
+    assert len(spaces) > 20
+    found, reasons = ids_of(pa.array([f"{space}a {space}" for space in spaces] + [" ".join(spaces)]))
+    assert found == ["a"] * len(spaces) + [None]
+    assert list(reasons.values()) == ["item_id is missing"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +116,11 @@ def test_nothing_is_hidden_without_the_column() -> None:
         (pa.array([2**63], pa.uint64()), [2.0**63], []),
         (pa.array([0.5, None, float("nan")]), [0.5, np.nan, np.nan], []),
         (pa.array(["3.5", " 2 ", "-1e3", None, ""]), [3.5, 2, -1000, np.nan, np.nan], []),
+        (
+            pa.array(["0.1", "-12345.67891", "+3", "123456789012345"]),
+            [0.1, -12345.67891, 3, 123456789012345],
+            [],
+        ),
         (pa.array(["abc", "1_000", "true", "0x10"]), [np.nan] * 4, [0, 1, 2, 3]),
         (pa.array(["nan", "NaN "]), [np.nan] * 2, [0, 1]),
         (pa.array([True, False]), [np.nan] * 2, [0, 1]),
@@ -221,9 +235,25 @@ def test_the_first_reason_counts_and_records_are_short() -> None:
     assert set(rows.column("source").to_pylist()) == {"data/items.csv"}
 
 
+def test_a_reason_for_each_row() -> None:
+    table, rejects = table_of("item_id", pa.array(["a", "b", "c", "d"]))
+    rejects.add([1], "first")
+    rejects.add_each([3, 1, 0], np.array([1, 0, 0]), ["x", "y"])
+    rejects.add_each(np.array([], dtype=np.int64), np.array([], dtype=np.int64), [])
+    assert rejects.reasons == {0: "x", 1: "first", 3: "y"}
+    assert rejects.keep_mask().tolist() == [False, False, True, False]
+    assert rejects.to_table(table, [], ["item_id"]).column("reason").to_pylist() == ["x", "first", "y"]
+
+
 def test_values_as_strings() -> None:
-    assert string_values(pa.chunked_array([pa.array(["a", None])])) == ["a", None]
-    assert string_values(pa.chunked_array([pa.array([1, None])])) == ["1", None]
+    for values, expected in (
+        (["a", None], ["a", None]),
+        ([1, None], ["1", None]),
+        ([1.0, None], ["1.0", None]),
+        ([True, None], ["True", None]),
+    ):
+        assert string_values(pa.chunked_array([pa.array(values)])).to_pylist() == expected
+    assert string_values(pa.chunked_array([], pa.string())).to_pylist() == []
 
 
 @pytest.mark.parametrize(
@@ -231,6 +261,8 @@ def test_values_as_strings() -> None:
     [
         (["5.5", " 7 ", None], [5.5, 7.0, None]),
         (["3", "-4"], [3, -4]),
+        (["+3", "4"], [3, 4]),
+        (["+3.5", "4"], [3.5, 4.0]),
         (["007", "8"], ["007", "8"]),
         (["1e5", "2"], ["1e5", "2"]),
         (["12345678901234567", "1"], ["12345678901234567", "1"]),

@@ -17,7 +17,8 @@ from pipelines.core.tables import (
     bare_users,
     common_schema,
     conform,
-    count_distinct,
+    distinct_ids,
+    encode_users,
     find_duplicates,
     new_ids,
     number_users,
@@ -134,23 +135,32 @@ def test_no_parts_have_no_columns() -> None:
     assert common_schema([]).names == []
 
 
-def test_users_known_by_interactions_alone(tmp_path: Path) -> None:
-    paths = write_parts(tmp_path, {"user_id": ["z", "a", "z"]}, {"user_id": ["m", "茶", "a"]})
+def test_users_known_by_interactions_alone() -> None:
     known = pa.array(["a"])
-    newcomers = new_ids(paths, known)
+    newcomers = new_ids(pa.array(["z", "a", "m", "茶"]), known)
     assert newcomers.to_pylist() == ["m", "z", "茶"]
     assert bare_users(newcomers).to_pydict() == {"user_id": ["m", "z", "茶"], "text": ["", "", ""]}
-    everybody = pa.concat_arrays([known, newcomers])
-    numbered = number_users(pq.read_table(paths[0]), everybody)
-    assert numbered.to_pydict() == {USER_IDX: [2, 0, 2]}
-    assert new_ids([], known).to_pylist() == []
-    assert new_ids(paths, everybody).to_pylist() == []
+    assert new_ids(pa.array([], pa.string()), known).to_pylist() == []
+    assert new_ids(known, known).to_pylist() == []
 
 
-def test_distinct_values_over_parts(tmp_path: Path) -> None:
-    paths = write_parts(tmp_path, {"user_idx": [1, 2, 2]}, {"user_idx": [2, 5]})
-    assert count_distinct(paths, "user_idx") == 3
-    assert count_distinct([], "user_idx") == 0
+def test_a_part_keeps_its_users_apart_until_all_are_numbered() -> None:
+    part = pa.table({"user_id": pa.chunked_array([["z", "a"], ["z", "茶"]]), "weight": [1.0, 2.0, 3.0, 4.0]})
+    coded, own = encode_users(part)
+    assert coded.to_pydict() == {USER_IDX: [0, 1, 0, 2], "weight": [1.0, 2.0, 3.0, 4.0]}
+    assert own.to_pydict() == {"user_id": ["z", "a", "茶"]}
+    numbered = number_users(coded, own.column(0), pa.array(["a", "m", "z", "茶"]))
+    assert numbered.to_pydict() == {USER_IDX: [2, 0, 2, 3], "weight": [1.0, 2.0, 3.0, 4.0]}
+    assert numbered.schema.field(USER_IDX).type == pa.int64()
+    empty, nobody = encode_users(part.slice(0, 0))
+    assert number_users(empty, nobody.column(0), pa.array(["a"])).num_rows == 0
+
+
+def test_distinct_ids_over_files(tmp_path: Path) -> None:
+    lists = [["b", "a"], ["c"], [], ["a", "茶", "d", "e", "f"], ["b", "g"]]
+    paths = write_parts(tmp_path, *({"user_id": pa.array(ids, pa.string())} for ids in lists))
+    assert sorted(distinct_ids(paths).to_pylist()) == ["a", "b", "c", "d", "e", "f", "g", "茶"]
+    assert distinct_ids([]).to_pylist() == []
 
 
 def test_reading_parts(tmp_path: Path) -> None:
