@@ -1,11 +1,12 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 SOURCES := pipelines serving jobs tests benchmarks
+RESULTS := benchmarks/results
 
-.PHONY: help setup demo bench test check unit clean
+.PHONY: help setup demo peers bench bench-full test check unit clean
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 setup: .venv/.ready ## make .venv with everything in it; nothing to do when it is there
 
@@ -27,11 +28,27 @@ check: setup ## style, types, direction of imports
 unit: setup ## the quick tests, no Ray
 	$(BIN)/pytest tests/unit tests/serving
 
-bench: setup ## the peers of kindling[bench] too; cmfrec is compiled
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+peers: .venv/.peers ## what benchmarks compare with, kindling[bench]; cmfrec may be compiled
 
-test: check ## everything, two files at a time
-	$(BIN)/pytest -n 2 --dist loadfile
+.venv/.peers: .venv/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+bench: peers ## speed beside the peers, short form, under ten minutes; nothing is written
+	set -e; for name in embedding als ranking service preparation; do $(BIN)/python benchmarks/$$name.py --quick; done
+
+bench-full: peers ## the same at full size, hours on a laptop; writes benchmarks/results
+	$(BIN)/python benchmarks/embedding.py --stage --out $(RESULTS)/embedding_cpu.md
+	$(BIN)/python benchmarks/als.py --ray --memory --out $(RESULTS)/als_cpu.md
+	$(BIN)/python benchmarks/ranking.py --width 192 512 --out $(RESULTS)/ranking_cpu.md
+	$(BIN)/python benchmarks/service.py --out $(RESULTS)/serving_cpu.md
+	$(BIN)/python benchmarks/preparation.py --out $(RESULTS)/preparation_cpu.md
+	$(BIN)/python benchmarks/growth.py --out $(RESULTS)/growth_cpu.md
+	$(BIN)/python benchmarks/faults.py --out $(RESULTS)/faults.md
+
+test: check ## everything; what starts Ray one after the other, for it wants the machine to itself
+	$(BIN)/pytest tests/unit tests/serving -n 2 --dist loadfile
+	$(BIN)/pytest tests/e2e tests/ray tests/realdata tests/gpu
 
 clean: ## remove what make made
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -186,9 +186,10 @@ def test_a_lost_worker_costs_no_trial(small_data: Path, tuning_config: Path, pre
 def test_unsolvable_settings_fail_alone(small_data: Path, prepared: Path, tmp_path: Path) -> None:
     config = tmp_path / "hard.toml"
     config.write_text(
-        SMALL_CONFIG.replace("n_factors = 16", "n_factors = 64\nuser_regularization = 1e-6")
+        # more factors than items, next to no regularization and enormous confidences
+        SMALL_CONFIG.replace("n_factors = 16", "n_factors = 256\nuser_regularization = 1e-6\nalpha = 1e6")
         + '[tune]\npasses = 2\ntrials = 4\nsearch = {"factorize.item_regularization" = {choices = [1e-6, 30.0]}, '
-        '"factorize.alpha" = {choices = [1.0, 1e6]}, "factorize.user_regularization" = {choices = [1e-6, 30.0]}}\n',
+        '"factorize.user_regularization" = {choices = [1e-6, 1e-5]}}\n',
         encoding="utf-8",
     )
     out = prepared
