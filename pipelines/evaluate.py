@@ -52,7 +52,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     """Measure every model on every slice; validation is for choosing, test for reporting."""
     absent = {n: why for n in config.evaluate.baselines if (why := unavailable(n)) is not None}
     names = (OURS, *(n for n in config.evaluate.baselines if n not in absent))
-    slices = {which: ray.get(_slices.remote(config, layout, which)) for which in HELD_OUT}
+    slices = {which: _parts(config, layout, which) for which in HELD_OUT}
     answering = sorted({s.model for parts in slices.values() for s in parts.values() if s.n_users})
     scorers = {(n, m): _scorer.remote(config, layout, n, m) for n in names for m in answering}
     facts = {m: _facts.remote(layout, m) for m in answering}
@@ -105,10 +105,23 @@ class _Part:
     n_candidates: int
 
 
+def _parts(config: Config, layout: Layout, which: HeldOut) -> dict[SliceName, _Part]:
+    """The slices, each the result of a task: what a task puts into the store itself is lost with its worker."""
+    found, sizes = _slices.options(num_returns=2).remote(config, layout, which)
+    return {name: _Part(_slice.remote(found, name), *size) for name, size in ray.get(sizes).items()}
+
+
 @ray.remote
-def _slices(config: Config, layout: Layout, which: HeldOut) -> dict[SliceName, _Part]:
+def _slices(
+    config: Config, layout: Layout, which: HeldOut
+) -> tuple[dict[SliceName, Slice], dict[SliceName, tuple[ModelName, int, int]]]:
     found = load_slices(layout, which, config.evaluate.max_users)
-    return {n: _Part(ray.put(s), s.model, len(s.users), len(s.candidates)) for n, s in found.items()}
+    return found, {name: (s.model, len(s.users), len(s.candidates)) for name, s in found.items()}
+
+
+@ray.remote
+def _slice(found: dict[SliceName, Slice], name: SliceName) -> Slice:
+    return found[name]
 
 
 @ray.remote

@@ -89,16 +89,21 @@ def is_victim(name: str, stage: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("stage", "where"),
-    [("embed", "cache/embeddings"), ("factorize", "stages/factorize"), ("evaluate", "stages/evaluate")],
+    ("stage", "where", "after"),
+    [
+        ("embed", "cache/embeddings", 0.0),
+        ("factorize", "stages/factorize", 0.0),
+        ("evaluate", "stages/evaluate", 1.5),  # workers that are done, and what they hold, are lost too
+    ],
 )
 def test_killed_workers_are_replaced_within_the_run(
-    stage: str, where: str, tmp_path: Path, built: Path, small_data: Path, small_config: Path
+    stage: str, where: str, after: float, tmp_path: Path, built: Path, small_data: Path, small_config: Path
 ) -> None:
     out = tmp_path / "out"
     build = start_kindling("build", "--data", small_data, "--out", out, "--config", small_config)
     try:
         wait_for(out / where, build)
+        time.sleep(after)
         victims = [pid for pid, name in descendants(build.pid) if is_victim(name, stage)]
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
