@@ -93,7 +93,7 @@ def is_victim(name: str, stage: str) -> bool:
     [
         ("embed", "cache/embeddings", 0.0),
         ("factorize", "stages/factorize", 0.0),
-        ("evaluate", "stages/evaluate", 1.5),  # workers that are done, and what they hold, are lost too
+        ("evaluate", "stages/evaluate", 1.0),  # workers that are done, and what they hold, are lost too
     ],
 )
 def test_killed_workers_are_replaced_within_the_run(
