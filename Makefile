@@ -37,7 +37,7 @@ peers: .venv/.peers ## what benchmarks compare with, kindling[bench]; cmfrec may
 bench: peers ## speed beside the peers, short form, under ten minutes; nothing is written
 	set -e; for name in embedding als ranking service preparation; do $(BIN)/python benchmarks/$$name.py --quick; done
 
-bench-full: peers ## the same at full size, hours on a laptop; writes benchmarks/results
+bench-full: peers ## the same at full size, growth and faults; takes long; writes benchmarks/results
 	$(BIN)/python benchmarks/embedding.py --stage --out $(RESULTS)/embedding_cpu.md
 	$(BIN)/python benchmarks/als.py --ray --memory --out $(RESULTS)/als_cpu.md
 	$(BIN)/python benchmarks/ranking.py --width 192 512 --out $(RESULTS)/ranking_cpu.md
