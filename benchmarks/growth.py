@@ -55,13 +55,13 @@ def branches(base: Point, **axes: tuple[int, ...]) -> tuple[Point, ...]:
     )
 
 
-_PREPARED, _FITTED = Point(20_000, 50_000, 2_000_000), Point(10_000, 10_000, 200_000)
+_PREPARED, _FITTED = Point(20_000, 50_000, 2_000_000), Point(20_000, 40_000, 1_000_000)
 _TINY = Point(4_000, 4_000, 80_000, 64)
 FULL = (
     Group(("ingest", "split"), "random", 8, branches(_PREPARED, items=(4,), users=(4,), interactions=(3, 6))),
     Group(("profile", "factorize", "publish"), "random", 8,
-          (*branches(_FITTED, items=(4,), users=(4,), interactions=(2, 4)), replace(_FITTED, factors=32))),
-    Group(("split", "embed"), "default", 64, branches(Point(500, 200, 1_000), items=(5,))),
+          (*branches(_FITTED, items=(8,), users=(8,), interactions=(2, 4)), replace(_FITTED, factors=32))),
+    Group(("split", "embed"), "default", 64, branches(Point(2_000, 200, 1_000), items=(4,))),
 )  # fmt: skip
 QUICK = (
     Group(("ingest", "split"), "random", 8, branches(_PREPARED, interactions=(3,))),

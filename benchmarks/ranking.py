@@ -14,7 +14,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from quality import circumstances
 from threadpoolctl import threadpool_limits
 
 from pipelines.core.index import ApproximateRanker, build_index
-from pipelines.core.ranking import ExactRanker, Ranked, Wanted
+from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted
+from pipelines.core.screening import find_narrow
 
 FloatArray = npt.NDArray[np.float32]
 NOTHING = np.zeros(0, dtype=np.int64)
@@ -51,6 +52,12 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--width", type=int, nargs="+", default=[192])
     parser.add_argument("--users", type=int, default=200)
+    parser.add_argument(
+        "--no-graph",
+        dest="graph",
+        action="store_false",
+        help="exact only: a graph of 1,000,000 items takes minutes",
+    )
     parser.add_argument("--quick", action="store_true", help="20,000 items and 50 users")
     parser.add_argument("--out", type=Path, help="write a Markdown page")
     options = parser.parse_args()
@@ -59,13 +66,13 @@ def main() -> None:
     sections = []
     for width in options.width:
         for n_items in options.items:
-            sections.append(measure(n_items, width, options.users))
+            sections.append(measure(n_items, width, options.users, options.graph))
             print(sections[-1], flush=True)
             if options.out:  # after each, for the last one may take long
                 options.out.write_text(render(options, sections), encoding="utf-8")
 
 
-def measure(n_items: int, width: int, n_users: int) -> str:
+def measure(n_items: int, width: int, n_users: int, with_graph: bool) -> str:
     """The section of one matrix."""
     threads = os.cpu_count() or 1
     vectors = make_vectors(n_items, width)
@@ -77,12 +84,17 @@ def measure(n_items: int, width: int, n_users: int) -> str:
     rows: list[Row] = []
 
     memory = psutil.Process().memory_info
-    before, begun = memory().rss, time.perf_counter()
-    exact = ExactRanker(vectors, threads)
-    exact_costs = time.perf_counter() - begun, (memory().rss - before) / 1e6
-    before, begun = memory().rss, time.perf_counter()
-    graph = ApproximateRanker(vectors, build_index(vectors, threads))
-    graph_costs = time.perf_counter() - begun, (memory().rss - before) / 1e6
+    rankers: dict[str, Callable[[Sequence[Wanted]], list[Ranked]]] = {}
+    costs = {"float32, BLAS": (0.0, 0.0)}
+    makers: dict[str, Callable[[], Ranker]] = {
+        "exact, screened in 8 bits": lambda: ExactRanker(vectors, threads)
+    }
+    if with_graph:
+        makers["graph, 8 bits"] = lambda: ApproximateRanker(vectors, build_index(vectors, threads))
+    for name, make in makers.items():
+        before, begun = memory().rss, time.perf_counter()
+        rankers[name] = make().best
+        costs[name] = time.perf_counter() - begun, (memory().rss - before) / 1e6
 
     def through_blas(wanted: Sequence[Wanted]) -> list[Ranked]:
         scores = np.stack([w.user for w in wanted]) @ vectors.T
@@ -95,13 +107,13 @@ def measure(n_items: int, width: int, n_users: int) -> str:
             found.append(Ranked(best, s[best]))
         return found
 
-    # through all three in turns, a few users at a time, so that what else the machine does meets them alike
-    spent: dict[str, list[list[float]]] = {"blas": [[], []], "exact": [[], []], "graph": [[], []]}
-    answers: dict[str, list[Ranked]] = {name: [] for name in spent}
-    rankers = {"blas": through_blas, "exact": exact.best, "graph": graph.best}
+    # through all of them in turns, a few users at a time, so that what else the machine does meets them alike
+    rankers = {"float32, BLAS": through_blas} | rankers
+    spent: dict[str, list[list[float]]] = {name: [[], []] for name in rankers}
+    answers: dict[str, list[Ranked]] = {name: [] for name in rankers}
     for start in range(0, n_users - 16, 16):
         for name, best in rankers.items():
-            with threadpool_limits(threads if name == "blas" else 1, "blas"):
+            with threadpool_limits(threads if best is through_blas else 1, "blas"):
                 for w in plain[start : start + 16]:
                     begun = time.perf_counter()
                     answers[name] += best([w])
@@ -109,22 +121,17 @@ def measure(n_items: int, width: int, n_users: int) -> str:
                 begun = time.perf_counter()
                 best(plain[start : start + 16])
                 spent[name][1].append(1e3 * (time.perf_counter() - begun) / 16)
-    costs = {"blas": (0.0, 0.0), "exact": exact_costs, "graph": graph_costs}
-    names = {"blas": "float32, BLAS", "exact": "exact, screened in 8 bits", "graph": "graph, 8 bits"}
     for name, (alone, batched) in spent.items():
         rows.append(
             Row(
-                names[name], statistics.median(alone), float(np.quantile(alone, 0.99)), statistics.median(batched),
-                recall(answers[name], answers["blas"]), *costs[name],
+                name, statistics.median(alone), float(np.quantile(alone, 0.99)), statistics.median(batched),
+                recall(answers[name], answers["float32, BLAS"]), *costs[name],
             )
         )  # fmt: skip
-    begun = time.perf_counter()
-    found = graph.best(filtered[:50])
-    filter_ms = 1e3 * (time.perf_counter() - begun) / 50
-    wanted = exact.best(filtered[:50])
-    if not all(condition[r.rows].all() and len(r.rows) == K for r in found):
-        raise RuntimeError("an answer does not meet its filter")
-    return section(vectors, rows, recall(found, wanted), filter_ms)
+    narrow = find_narrow(vectors)
+    columns = width if narrow is None else narrow.shorten(vectors[:1]).shape[1]
+    text = section(vectors, columns, rows)
+    return text + filtering(rankers, filtered, condition) if with_graph else text
 
 
 def make_vectors(n_items: int, width: int) -> FloatArray:
@@ -161,7 +168,25 @@ def recall(found: Sequence[Ranked], wanted: Sequence[Ranked]) -> float:
     )
 
 
-def section(vectors: FloatArray, rows: Sequence[Row], filtered_recall: float, filter_ms: float) -> str:
+def filtering(
+    rankers: dict[str, Callable[[Sequence[Wanted]], list[Ranked]]],
+    filtered: Sequence[Wanted],
+    condition: npt.NDArray[np.bool_],
+) -> str:
+    """What a filter that a tenth of the items meets costs the graph."""
+    begun = time.perf_counter()
+    found = rankers["graph, 8 bits"](filtered[:50])
+    filter_ms = 1e3 * (time.perf_counter() - begun) / 50
+    wanted = rankers["exact, screened in 8 bits"](filtered[:50])
+    if not all(condition[r.rows].all() and len(r.rows) == K for r in found):
+        raise RuntimeError("an answer does not meet its filter")
+    return (
+        f"With a filter that a tenth of the items meets the graph's recall is {recall(found, wanted):.4f}, "
+        f"{filter_ms:.1f} ms a user; every answer met it.\n"
+    )
+
+
+def section(vectors: FloatArray, columns: int, rows: Sequence[Row]) -> str:
     """Table and remarks."""
     n_items, width = vectors.shape
     bandwidth = read_speed(vectors)
@@ -176,16 +201,19 @@ def section(vectors: FloatArray, rows: Sequence[Row], filtered_recall: float, fi
         f"{r.megabytes:,.0f} |"
         for r in rows
     ]
-    limit = vectors.nbytes / 4 / bandwidth / 1e6
+    limit = n_items * columns / bandwidth / 1e6
     lines += [
         "",
-        f"One thread reads {bandwidth:.1f} GB/s here, all 8-bit codes once in {limit:.2f} ms: the screened ranker "
+        f"The screen reads {columns} columns. One thread reads {bandwidth:.1f} GB/s here, all codes of these once in "
+        f"{limit:.2f} ms: the screened ranker "
         f"takes {rows[1].p50 / limit:.1f} times that. It is {rows[0].p50 / rows[1].p50:.1f} times as fast as BLAS for "
-        f"one user and {rows[0].batched / rows[1].batched:.1f} times for 16; the graph is "
-        f"{rows[1].p50 / rows[2].p50:.1f} and {rows[1].batched / rows[2].batched:.1f} times as fast as the screened "
-        f"ranker. With a filter that a tenth of the items meets the graph's recall is {filtered_recall:.4f}, "
-        f"{filter_ms:.1f} ms a user; every answer met it.",
+        f"one user and {rows[0].batched / rows[1].batched:.1f} times for 16.",
     ]
+    if len(rows) > 2:
+        lines[-1] += (
+            f" The graph is {rows[1].p50 / rows[2].p50:.1f} and {rows[1].batched / rows[2].batched:.1f} times as fast "
+            "as the screened ranker."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -208,7 +236,8 @@ def render(options: argparse.Namespace, sections: Sequence[str]) -> str:
         "",
         circumstances(),
         "",
-        f"Command: `python benchmarks/ranking.py --items {sizes} --width {widths} --users {options.users}`, all CPUs; "
+        f"Command: `python benchmarks/ranking.py --items {sizes} --width {widths} --users {options.users}"
+        f"{'' if options.graph else ' --no-graph'}`, all CPUs; "
         f"load average at the end {os.getloadavg()[0]:.1f}.",
         "",
     ]

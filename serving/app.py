@@ -25,6 +25,8 @@ APP_NAME = "kindling"
 _MOST_THREADS = 8
 """More wait for memory, not for each other."""
 _SWITCH_SECONDS = 0.0005
+_REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
+"""Routes on the loop that reads requests, not on one of their own beside it: the routes never block."""
 
 
 def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
@@ -54,7 +56,7 @@ def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:
         max_queued_requests=settings.max_queued_requests,
         # a line a request costs a third of what HTTP and Serve cost together
         logging_config=LoggingConfig(enable_access_log=settings.access_log),
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": _REPLICA}},
         graceful_shutdown_timeout_s=20,
     )
     ingress: Any = serve.ingress(lambda: build_routes(out, settings))(Ingress)

@@ -17,7 +17,7 @@ Out = TypeVar("Out")
 
 
 class Batcher(Generic[In, Out]):
-    """Runs `work` over batches in a thread of its own; the event loop stays free.
+    """Runs `work` over batches in a thread of its own; the event loop, which is always the same one, stays free.
 
     Args:
         work: many inputs to as many outputs, or an exception in the place of one. Should it raise instead, each input
@@ -47,6 +47,7 @@ class Batcher(Generic[In, Out]):
         return await future
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch: list[tuple[In, asyncio.Future[Out]]] = []
         try:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
@@ -59,20 +60,33 @@ class Batcher(Generic[In, Out]):
                         _settle(future, output)
         finally:
             self._running = None
+            # there are some only if this task was cancelled: nobody may wait for ever
+            for _, future in (*batch, *self._waiting):
+                future.cancel()
+            self._waiting.clear()
 
     def _attempt(self, values: Sequence[In]) -> Sequence[Out | Exception]:
+        """As many outputs as values, whatever `work` does."""
         try:
-            return self._work(values)
-        except Exception as e:
-            if len(values) == 1:
-                return [e]
+            outputs = self._work(values)
+            if len(outputs) == len(values):
+                return outputs
+            error: Exception = RuntimeError(f"{len(outputs)} answers to {len(values)} requests")
+        except BaseException as e:  # it belongs to a request, not to this thread
+            error = (
+                RuntimeError(repr(e)) if isinstance(e, StopIteration) or not isinstance(e, Exception) else e
+            )
+        if len(values) == 1:
+            return [error]
         return [self._attempt([value])[0] for value in values]
 
 
 def _settle(future: asyncio.Future[Out], output: Out | Exception) -> None:
     if future.cancelled():
         return
-    if isinstance(output, Exception):
+    if isinstance(output, StopIteration):  # a future cannot hold one
+        future.set_exception(RuntimeError(repr(output)))
+    elif isinstance(output, Exception):
         future.set_exception(output)
     else:
         future.set_result(output)

@@ -93,6 +93,8 @@ def _environment() -> Mapping[str, str]:
         # Ray waits so long before it stops a replica, for balancers outside to look elsewhere; there are none
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": _DRAIN_SECONDS,
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
+        # a killed HAProxy is missed after three checks: 24 seconds at Ray's ten between them
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
     }
 
 

@@ -201,11 +201,13 @@ class Recommender:
             names, weights = ["your profile", *names], [self.config.blend.own_text_items, *weights]
             words = np.concatenate([self._users["own_texts"][row][None], words])
         items, amounts = self._history(row)
-        new_items, new_amounts = self._new_events(request.events)
-        touched = np.concatenate([items, new_items])
-        merged = merge_events(touched, np.concatenate([amounts, new_amounts]))
-        old = merge_events(items, amounts)
-        new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
+        touched, old = items, merge_events(items, amounts)
+        merged, new_take_part = old, False
+        if request.events:
+            new_items, new_amounts = self._new_events(request.events)
+            touched = np.concatenate([items, new_items])
+            merged = merge_events(touched, np.concatenate([amounts, new_amounts]))
+            new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
         return Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.core.aggregate import ROUNDING
 from pipelines.core.foldin import FoldedUser, Profile
 from pipelines.core.ranking import Wanted
 from serving.requests import Request
@@ -71,5 +72,7 @@ def merge_events(
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Sum the weights of each item; an item whose weights cancel says nothing."""
     unique, inverse = np.unique(rows, return_inverse=True)
-    summed = np.bincount(inverse, weights=weights, minlength=len(unique)).astype(np.float32)
-    return unique[summed != 0], summed[summed != 0]
+    summed = np.bincount(inverse, weights=weights, minlength=len(unique))
+    size = np.bincount(inverse, weights=np.abs(weights), minlength=len(unique))
+    kept = np.abs(summed) > ROUNDING * size
+    return unique[kept], summed[kept].astype(np.float32)

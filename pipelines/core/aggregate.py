@@ -20,6 +20,9 @@ IntArray = npt.NDArray[np.signedinteger]
 BoolArray = npt.NDArray[np.bool_]
 DoubleArray = npt.NDArray[np.float64]
 
+ROUNDING = float(np.finfo(np.float32).eps)
+"""Of weights as they are stored; a sum that is a smaller share of what it is made of is 0."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -94,10 +97,13 @@ def aggregate(rows: Pairs, n_users: int, n_items: int) -> tuple[Pairs, int]:
     starts = np.flatnonzero(is_first)
     if not len(starts):
         return replace(rows, weight=rows.weight.astype(np.float64)), 0
-    weight = np.add.reduceat(rows.weight[order], starts, dtype=np.float64)
+    single = rows.weight[order]
+    weight = np.add.reduceat(single, starts, dtype=np.float64)
     moment = None if rows.moment is None else np.fmin.reduceat(rows.moment[order], starts)
     pairs = Pairs(user[starts], item[starts], weight, moment)
     cancelled = weight == 0
+    if (single < 0).any():  # 0.1 three times less 0.3 is not quite 0 in the precision they come in
+        cancelled = np.abs(weight) <= ROUNDING * np.add.reduceat(np.abs(single), starts, dtype=np.float64)
     return (pairs.take(~cancelled) if cancelled.any() else pairs), int(cancelled.sum())
 
 

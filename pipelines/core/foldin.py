@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError
+from scipy.linalg.lapack import dposv
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
@@ -115,11 +116,10 @@ def fold_in(
         return FoldedUser(intercept, words, events)
     y = item_factors.astype(np.float64)
     precision = gramian.astype(np.float64, copy=False) + (y.T * (np.abs(confidences) - 1.0)) @ y
-    precision[np.diag_indices_from(precision)] += regularization
+    precision.flat[:: len(precision) + 1] += regularization
     wanted = np.maximum(confidences, 0.0).astype(np.float64)
     if not split:
-        whole = cho_solve(cho_factor(precision), regularization * intercept + wanted @ y)
-        return FoldedUser(np.asarray(whole), words, events)
+        return FoldedUser(_solve(precision, regularization * intercept + wanted @ y), words, events)
     sides = np.concatenate(
         [
             regularization * intercept[None],
@@ -127,5 +127,15 @@ def fold_in(
             regularization * events + wanted[:, None] * y,
         ]
     )
-    solved = np.asarray(cho_solve(cho_factor(precision), sides.T).T)
+    solved = _solve(precision, sides.T).T
     return FoldedUser(solved[0], solved[1 : 1 + len(words)], solved[1 + len(words) :])
+
+
+def _solve(precision: DoubleArray, sides: DoubleArray) -> DoubleArray:
+    """What times `precision` is `sides`; LAPACK itself, for SciPy's checks take longer than the solution."""
+    _, solution, failed = dposv(precision, sides)
+    if failed:
+        raise LinAlgError(
+            f"a user's precision matrix is not positive definite (LAPACK's dposv says {failed})"
+        )
+    return np.asarray(solution)

@@ -20,7 +20,8 @@ import numpy as np
 from usearch.index import Index
 
 from pipelines.core.config import ServeConfig
-from pipelines.core.ranking import FloatArray, IntArray, Ranked, Wanted, choose, round_rows, score
+from pipelines.core.ranking import FloatArray, IntArray, Ranked, Wanted, choose, score
+from pipelines.core.screening import round_rows
 
 _CHUNK = 65_536
 _LINKS, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 128, 400

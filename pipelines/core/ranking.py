@@ -1,14 +1,11 @@
-"""The best rows of a matrix by inner product, exactly: screened as 8-bit integers, settled in single precision.
+"""The best rows of a matrix by inner product, exactly: screened as 8-bit codes, settled in single precision.
 
 Dimensions: B users at once, I rows, D columns.
 
-Reading the rows is what ranking costs, so they are read as 8-bit numbers, a quarter of the bytes, once for all users of
-a batch. What rounding can do to a score is bounded: with q' and v' the rounded user and row,
-
-    |q . v - q' . v'| <= |q'| |v - v'| + |q - q'| |v|        (Cauchy and Schwarz, twice)
-
-and |v - v'| is known row by row. Every row that could still be among the n best is scored again as it is: a few hundred
-of 100,000. The answer is that of scoring all rows, whatever they hold; only the time depends on how well they round.
+A screen (core/screening.py) reads little of each row and bounds what it did not read. The n rows that look best are
+scored as they are; every row whose bound reaches the least of these could still be among the n best, and is scored too:
+a few hundred of 100,000. The answer is that of scoring all rows, whatever they hold; only the time depends on how much
+the screens can tell apart. The narrow one comes first; whoever it leaves too many rows for gets the whole one.
 """
 
 from __future__ import annotations
@@ -17,26 +14,28 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol, TypeVar
 
-import numkong
 import numpy as np
 import numpy.typing as npt
+
+from pipelines.core.errors import ArtefactError
+from pipelines.core.screening import Rounded, Screen, find_narrow, round_rows, share_along
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
-CodeArray = npt.NDArray[np.int8]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-_LARGEST = 127
-"""Of an 8-bit code; -128 is not used, so that the codes of a row and of its negative are the same."""
 _CHUNK = 4096
 """Rows that are gathered at once."""
-_BLOCK = 16_384
-"""Rows of one product: what it writes for a batch stays in the processor's cache."""
+_MANY = 32
+"""A narrow screen that leaves more than one row in so many has told too little."""
+_ALONG = 0.5
+"""Share of a user's squared length along the narrow screen's directions, from which it is worth a try."""
+_MORE = 128
+"""Rows that are scored first beyond those wanted: the better the n best of them, the fewer others remain."""
 _LOWEST = np.finfo(np.float32).min
 """Of a score; what may not be chosen is below."""
 
@@ -110,90 +109,62 @@ class Threads:
         return [work(first), *(future.result() for future in running)]
 
 
-@dataclass(frozen=True)
-class Rounded:
-    """Vectors as codes times a scale each, and what that leaves out.
-
-    Attributes:
-        codes: (n, D).
-        scales: (n,).
-        errors: (n,) length of what rounding took from each vector.
-        lengths: (n,) of the vectors.
-
-    """
-
-    codes: CodeArray
-    scales: FloatArray
-    errors: FloatArray
-    lengths: FloatArray
-
-
-def round_rows(vectors: FloatArray) -> Rounded:
-    """Codes of (n, D) vectors, each scaled by its largest number."""
-    largest = np.abs(vectors).max(axis=1, initial=0.0)
-    scales = np.where(largest > 0, largest / _LARGEST, 1.0).astype(np.float32)
-    scaled = vectors / scales[:, None]  # lengths are taken of these: the squares of tiny numbers vanish
-    codes = np.rint(scaled)
-    errors = scales * np.linalg.norm(scaled - codes, axis=1)
-    return Rounded(codes.astype(np.int8), scales, errors, scales * np.linalg.norm(scaled, axis=1))
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Consecutive rows, laid out for the product."""
-
-    start: int
-    stop: int
-    codes: numkong.PackedMatrix
-
-
 class ExactRanker:
     """A `Ranker` that misses nothing."""
 
     def __init__(self, vectors: FloatArray, threads: int = 1) -> None:
-        """Round the rows; keeps `vectors` (I, D) and a quarter of their size beside them."""
+        """Round the rows; keeps `vectors` (I, D) and a quarter to three eighths of their size beside them.
+
+        Raises:
+            ArtefactError: a number is not finite; its row could not be ranked, and would hide what to bound others by.
+
+        """
+        finite = np.isfinite(np.einsum("ij->i", vectors, dtype=np.float64))
+        if not finite.all():
+            raise ArtefactError(
+                f"item vectors: row {int(finite.argmin())} is not finite. Run `kindling build` again."
+            )
         self._vectors = vectors
         self._threads = Threads(threads)
-        n_rows, width = vectors.shape
-        self._scales, self._errors, self._lengths = (np.zeros(n_rows, dtype=np.float32) for _ in range(3))
-        cuts = np.linspace(0, n_rows, threads + 1).astype(int)
         self._memory = threading.local()
-        self._shares = [
-            [self._pack(start, min(start + _BLOCK, int(b))) for start in range(int(a), int(b), _BLOCK)]
-            for a, b in pairwise(cuts)
-        ]
-        self._most_error = float(self._errors.max(initial=0.0))
-        self._most_length = float(self._lengths.max(initial=0.0))
-        # of sums of D products in single precision, ours and those of `score`
-        self._rounding = 2.0 * width * float(np.finfo(np.float32).eps)
-
-    def _pack(self, start: int, stop: int) -> _Block:
-        codes = np.empty((stop - start, self._vectors.shape[1]), dtype=np.int8)
-        for a in range(start, stop, _CHUNK):
-            b = min(a + _CHUNK, stop)
-            rounded = round_rows(self._vectors[a:b])
-            codes[a - start : b - start] = rounded.codes
-            self._scales[a:b], self._errors[a:b] = rounded.scales, rounded.errors
-            self._lengths[a:b] = rounded.lengths
-        return _Block(start, stop, numkong.dots_pack(codes, dtype="int8"))
+        narrow = find_narrow(vectors)
+        self._narrow = None if narrow is None else Screen(vectors, threads, narrow)
+        self._whole = Screen(vectors, threads)
 
     def best(self, wanted: Sequence[Wanted]) -> list[Ranked]:
         """The n best rows of each; one pass over the rows for all."""
         if not wanted or not len(self._vectors):
             return [Ranked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in wanted]
-        users = round_rows(np.stack([w.user for w in wanted]))
-        screened = self._room(len(wanted))
+        users = np.stack([w.user for w in wanted])
+        answers: dict[int, Ranked] = {}
+        if self._narrow is not None:
+            shortened = self._narrow.shorten(users)
+            places = np.flatnonzero(share_along(shortened) >= _ALONG)
+            self._answer(wanted, places, shortened[places], self._narrow, answers)
+        places = np.array([place for place in range(len(wanted)) if place not in answers], dtype=np.int64)
+        self._answer(wanted, places, users[places], self._whole, answers)
+        return [answers[place] for place in range(len(wanted))]
 
-        def screen(share: list[_Block]) -> None:
-            for block in share:
-                products = np.asarray(numkong.dots_packed(users.codes, block.codes))
-                part = slice(block.start, block.stop)
-                np.multiply(
-                    products, self._scales[part], out=screened[:, part], dtype=np.float32, casting="unsafe"
-                )
-
-        self._threads.map(screen, self._shares)
-        return self._threads.map(lambda b: self._settle(wanted[b], screened[b], users, b), range(len(wanted)))
+    def _answer(
+        self,
+        wanted: Sequence[Wanted],
+        places: IntArray,
+        seen: FloatArray,
+        screen: Screen,
+        answers: dict[int, Ranked],
+    ) -> None:
+        """Add the answers at `places`, where the users are `seen`, unless the screen leaves too many rows."""
+        if not len(places):
+            return
+        most = len(self._vectors) // (1 if screen is self._whole else _MANY)
+        users = round_rows(seen)
+        screened = self._room(len(places))
+        self._threads.map(lambda share: screen.score(share, users, screened), screen.shares)
+        for b, place in enumerate(places.tolist()):
+            rows = self._may_be_best(wanted[place], screen, screened[b], users, b)
+            if len(rows) <= most:
+                scores = score(self._vectors, rows, wanted[place].user)
+                answers[place] = choose(rows, scores, wanted[place].n)
 
     def _room(self, n_users: int) -> FloatArray:
         """(n_users, I) to write scores to; kept by the calling thread, for new memory has to be cleared first."""
@@ -202,31 +173,27 @@ class ExactRanker:
             room = self._memory.room = np.empty((n_users, len(self._vectors)), dtype=np.float32)
         return room[:n_users]
 
-    def _settle(self, wanted: Wanted, screened: FloatArray, users: Rounded, b: int) -> Ranked:
-        """The n best by exact scores of all rows that may be among them.
+    def _may_be_best(
+        self, wanted: Wanted, screen: Screen, screened: FloatArray, users: Rounded, b: int
+    ) -> IntArray:
+        """Every row that may be among the n best by exact scores, rising.
 
         Args:
             wanted: by user b.
-            screened: (I,) scores of the codes, in units of the user's scale; overwritten.
-            users: the users of the batch.
+            screen: that made the scores.
+            screened: (I,) of user b; overwritten.
+            users: rounded, of the batch.
             b: which of them.
 
         """
         screened[wanted.left_out] = -np.inf
         if wanted.allowed is not None:
             screened[~wanted.allowed] = -np.inf
-        n = min(wanted.n, len(screened))
-        least_screened = np.partition(screened, len(screened) - n)[len(screened) - n]
-        first = np.flatnonzero(screened >= max(least_screened, _LOWEST))[:n]
-        if len(first) < n:  # fewer are allowed than wanted
-            return choose(first, score(self._vectors, first, wanted.user), n)
-        unit, length = float(users.scales[b]), float(users.lengths[b])
-        least = float(score(self._vectors, first, wanted.user).min()) / unit
-        least -= self._rounding * abs(least)
-        by_error = (length + float(users.errors[b])) / unit
-        by_length = (float(users.errors[b]) + self._rounding * length) / unit
-        # most rows are too far below for any bound, the rest get their own
-        rows = np.flatnonzero(screened >= least - by_error * self._most_error - by_length * self._most_length)
-        bounds = by_error * self._errors[rows] + by_length * self._lengths[rows]
-        rows = rows[screened[rows] + bounds >= least]
-        return choose(rows, score(self._vectors, rows, wanted.user), n)
+        first = min(wanted.n + _MORE, len(screened))
+        lowest = np.partition(screened, len(screened) - first)[len(screened) - first]
+        rows = np.flatnonzero(screened >= max(lowest, _LOWEST))[:first]
+        if len(rows) <= wanted.n:  # no more are allowed than wanted
+            return rows
+        scores = score(self._vectors, rows, wanted.user)
+        least = np.partition(scores, len(rows) - wanted.n)[len(rows) - wanted.n]
+        return screen.reaching(float(least), screened, users, b)

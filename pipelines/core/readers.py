@@ -179,18 +179,26 @@ def _read_parquet(filesystem: pafs.FileSystem, chunk: Chunk) -> pa.Table:
     assert chunk.row_groups is not None  # noqa: S101 - the caller's branch
     with filesystem.open_input_file(chunk.path) as handle:
         file = pq.ParquetFile(handle)
-        table = file.read_row_groups(list(range(*chunk.row_groups)), use_threads=False)
-    numbers = pa.array(chunk.first_row + np.arange(1, table.num_rows + 1))
+        numbers = range(*chunk.row_groups)
+        try:
+            table = file.read_row_groups(list(numbers), use_threads=False)
+        except (
+            pa.ArrowNotImplementedError
+        ):  # of repeated values (categories) in lists Arrow reads one group at a time
+            table = pa.concat_tables([file.read_row_group(n, use_threads=False) for n in numbers])
+    rows = pa.array(chunk.first_row + np.arange(1, table.num_rows + 1))
     columns = [c.cast(_plain(c.type)) for c in table.columns]
-    return pa.Table.from_arrays([*columns, numbers], names=[*table.column_names, ROW])
+    return pa.Table.from_arrays([*columns, rows], names=[*table.column_names, ROW])
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The one type that stands for all ways Arrow has to hold strings, bytes, lists and repeated values."""
+    """The one type that stands for all ways Arrow has to hold strings, bytes, lists, halves and repeated values."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
+    if pa.types.is_float16(kind):  # which Arrow compares with nothing
+        return pa.float32()
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         return pa.binary()
     if (

@@ -31,15 +31,28 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
+from pipelines.core import row_systems
+
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.integer]
 
-_BATCH_FLOATS = 1 << 19
-"""Gathered factors of one batch: 2 MB, so that what is read several times stays in a core's cache."""
+_BATCH_FLOATS = 1 << 20
+"""Gathered factors of one batch: 4 MB stay in a cache between readings, and keep two threads out of each other's way:
+the interpreter runs one of them at a time between numpy's calls."""
+
+_LONG_FLOATS = 1 << 22
+"""Gathered factors of one row that is longer than a batch: 16 MB at most are worth gathering for CG."""
+
+_LOT_ROWS = 1024
+_LOT_BATCHES = 16
+"""Batches whose vectors are rotated together: products of a few rows would be spent on reading Q."""
 
 _MOST_NOISE = 0.1
 """Rounding of the longest entry of A, beside the identity it stands next to: above this a solution means nothing."""
+
+_LITTLE_NOISE = 1e-6
+"""The same of a rotation in single precision: below this it is lost in the rounding of the solve itself."""
 
 _ROTATED_ROWS = 2048
 
@@ -47,7 +60,7 @@ _LEAST_EXCESS = 1e-12
 """Least E of a real entry: keeps t finite where a weight of 0 makes C = 1; E^1/2 t = C p holds all the same."""
 
 
-_TINY = np.finfo(np.float32).tiny.astype(np.float32)
+_EPS = float(np.finfo(np.float32).eps)
 
 
 class UnsolvableRowsError(ValueError):
@@ -107,8 +120,8 @@ def solve(
         gramian: (F, F) Y'Y; small negative eigenvalues, which rounding makes, count as zero.
         prior: (N, F).
         lam: (N,) above zero.
-        cg_steps: steps of conjugate gradients; None for the exact solution. A row too long for a batch is solved
-            exactly either way: that takes one pass over its entries, and CG several.
+        cg_steps: steps of conjugate gradients; None for the exact solution. A row of more than 16 MB of factors is
+            solved exactly either way: that takes one pass over its entries, and CG several.
         start: (N, F) where CG starts; the prior if absent.
         num_threads: batches at a time.
 
@@ -119,17 +132,18 @@ def solve(
     if not np.isfinite(gramian).all():
         raise UnsolvableRowsError("the other side's factors are not finite")
     spectrum, basis = np.linalg.eigh(np.asarray(gramian, dtype=np.float64))
-    q = basis.astype(np.float32)
+    spectrum = np.maximum(spectrum, 0.0)
     used, rows = _compact(rows)
+    steepness = _steepness(rows, spectrum, lam)
     with _blas().limit(limits=num_threads, user_api="blas"):
-        rotated = _rotate(opposite, used, basis)
+        rotated = _rotate(opposite, used, basis, steepness)
+    _check_precision(rotated, steepness)
     shared = _Whitened(
-        rows, rotated, q, np.maximum(spectrum, 0.0).astype(np.float32), lam.astype(np.float32), prior,
+        rows, rotated, basis.astype(np.float32), spectrum.astype(np.float32), lam.astype(np.float32), prior,
         prior if start is None else start,
     )  # fmt: skip
-    _check_precision(shared)
     factors = np.zeros(prior.shape, dtype=np.float32)
-    todo = iter(_batches(np.diff(rows.indptr), len(q)))  # a list's iterator: threads may share it
+    todo = iter(_lots(np.diff(rows.indptr), len(basis)))  # a list's iterator: threads may share it
     with _blas().limit(limits=1, user_api="blas"):
         if num_threads == 1:
             _work(shared, todo, cg_steps, factors)
@@ -147,12 +161,18 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _check_precision(shared: _Whitened) -> None:
-    if len(shared.rows.indices) == 0:
+def _steepness(rows: Rows, spectrum: DoubleArray, lam: DoubleArray) -> float:
+    """The most that an entry of Y Q can be multiplied by on its way into A; 0 without entries."""
+    if len(rows.indices) == 0:
+        return 0.0
+    excess = max(_largest(rows.confidences) - 1, 0.0)
+    return float(np.sqrt(excess / (spectrum.min() + lam.min())))
+
+
+def _check_precision(rotated: FloatArray, steepness: float) -> None:
+    if rotated.size == 0:
         return
-    excess = _largest(shared.rows.confidences) - 1
-    steep = np.sqrt(max(excess, 0) / float(shared.spectrum.min() + shared.lam.min()))
-    noise = np.finfo(np.float32).eps * _largest(shared.opposite) * steep
+    noise = _EPS * _largest(rotated) * steepness
     if not noise < _MOST_NOISE:
         raise UnsolvableRowsError(f"rounding is {noise:.2g} times the regularization's own part")
 
@@ -171,68 +191,82 @@ def _compact(rows: Rows) -> tuple[npt.NDArray[np.bool_], Rows]:
     return used, Rows(rows.indptr, number[rows.indices], rows.confidences)
 
 
-def _rotate(opposite: Iterable[FloatArray], used: npt.NDArray[np.bool_], basis: DoubleArray) -> FloatArray:
-    """Y Q of the rows in use, made in double precision.
+def _rotate(
+    opposite: Iterable[FloatArray], used: npt.NDArray[np.bool_], basis: DoubleArray, steepness: float
+) -> FloatArray:
+    """Y Q of the rows in use, made in double precision wherever single would be seen in A.
 
     What is left of a row in a direction of little weight is about to be divided by the root of that weight: rounding
-    relative to the whole row would drown it.
+    relative to the whole row, eps |y|, may then drown it.
     """
     rotated = np.empty((np.count_nonzero(used), len(basis)), dtype=np.float32)
+    q = basis.astype(np.float32)
     start, done = 0, 0
     for block in opposite:
         taken = np.flatnonzero(used[start : start + len(block)])
         for first in range(0, len(taken), _ROTATED_ROWS):
-            few = taken[first : first + _ROTATED_ROWS]
-            rotated[done : done + len(few)] = block[few].astype(np.float64) @ basis
+            few = block[taken[first : first + _ROTATED_ROWS]]
+            longest = np.sqrt(np.einsum("mf,mf->m", few, few).max())
+            single = _EPS * longest * steepness < _LITTLE_NOISE
+            rotated[done : done + len(few)] = few @ q if single else few.astype(np.float64) @ basis
             done += len(few)
         start += len(block)
     return rotated
 
 
-def _batches(lengths: IntArray, n_factors: int) -> list[npt.NDArray[np.intp]]:
-    """Rows with entries, longest first, cut so that a batch fits its buffer when padded to its first row."""
+@dataclass(frozen=True)
+class _Lot:
+    """Rows (R,), longest first, and (first, last) in them of each batch."""
+
+    rows: npt.NDArray[np.intp]
+    batches: list[tuple[int, int]]
+
+
+def _lots(lengths: IntArray, n_factors: int) -> list[_Lot]:
+    """Rows with entries, cut into batches that fit their buffer when padded to their first row, and those into lots."""
     order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
-    batches, first = [], 0
+    ordered = lengths[order]
+    lots, begun, first, batches = [], 0, 0, []
     while first < len(order):
-        last = first + max(1, _BATCH_FLOATS // (int(lengths[order[first]]) * n_factors))
-        batches.append(order[first:last])
+        n_rows = min(_LOT_ROWS, max(1, _BATCH_FLOATS // (int(ordered[first]) * n_factors)))
+        last = min(first + n_rows, len(order))
+        batches.append((first - begun, last - begun))
+        if last - begun >= _LOT_ROWS or len(batches) == _LOT_BATCHES or last == len(order):
+            lots.append(_Lot(order[begun:last], batches))
+            begun, batches = last, []
         first = last
-    return batches
+    return lots
 
 
-def _work(
-    shared: _Whitened, todo: Iterator[npt.NDArray[np.intp]], cg_steps: int | None, factors: FloatArray
-) -> None:
-    """Solve batches until none is left; the buffer is one per thread, for fresh memory costs as much as the copy."""
+def _work(shared: _Whitened, todo: Iterator[_Lot], cg_steps: int | None, factors: FloatArray) -> None:
+    """Solve lots until none is left; the buffer is one per thread, for fresh memory costs as much as the copy."""
     n_factors = len(shared.basis)
+    most = _BATCH_FLOATS if cg_steps is None else _LONG_FLOATS
     buffer = np.empty(max(_BATCH_FLOATS, n_factors), dtype=np.float32)
     indptr = shared.rows.indptr
-    for batch in todo:
-        lam = shared.lam[batch, None]
+    for lot in todo:
+        lam = shared.lam[lot.rows, None]
         scale = 1 / np.sqrt(shared.spectrum + lam)  # D^-1/2
-        z0 = scale * (lam * (shared.prior[batch] @ shared.basis))
-        n = int(indptr[batch[0] + 1] - indptr[batch[0]])
-        if n * n_factors > len(buffer):
-            z = _solve_long(shared, int(batch[0]), scale, z0, buffer)
-        else:
-            entries = _gather(shared, batch, n, buffer)
-            if cg_steps is None:
-                z = _solve_exactly(entries, scale, z0)
+        z0 = scale * (lam * (shared.prior[lot.rows] @ shared.basis))
+        z = z0 if cg_steps is None else (shared.start[lot.rows] @ shared.basis) / scale
+        for first, last in lot.batches:
+            batch, part = lot.rows[first:last], slice(first, last)
+            n = int(indptr[batch[0] + 1] - indptr[batch[0]])
+            if len(buffer) < n * n_factors <= most:
+                buffer = np.empty(n * n_factors, dtype=np.float32)  # once: the longest row comes first
+            if n * n_factors > len(buffer):
+                z[part] = _solve_long(shared, int(batch[0]), scale[part], z0[part], buffer)
+            elif cg_steps is None:
+                z[part] = row_systems.solve_exactly(_gather(shared, batch, n, buffer), scale[part], z0[part])
             else:
-                z = _descend(entries, scale, z0, (shared.start[batch] @ shared.basis) / scale, cg_steps)
-        factors[batch] = (scale * z) @ shared.basis.T
+                entries = _gather(shared, batch, n, buffer)
+                z[part] = row_systems.descend(entries, scale[part], z0[part], z[part], cg_steps)
+        factors[lot.rows] = (scale * z) @ shared.basis.T
 
 
-@dataclass(frozen=True)
-class _Entries:
-    """A padded batch: factors (B, n, F) Y_S Q, roots (B, n) E^1/2 and targets (B, n) t."""
-
-    factors: FloatArray
-    roots: FloatArray
-    targets: FloatArray
-
-
-def _gather(shared: _Whitened, batch: npt.NDArray[np.intp], n: int, buffer: FloatArray) -> _Entries:
+def _gather(
+    shared: _Whitened, batch: npt.NDArray[np.intp], n: int, buffer: FloatArray
+) -> row_systems.Entries:
     first = shared.rows.indptr[batch].astype(np.intp)
     length = shared.rows.indptr[batch + 1] - first
     position = first[:, None] + np.arange(n)
@@ -249,7 +283,7 @@ def _gather(shared: _Whitened, batch: npt.NDArray[np.intp], n: int, buffer: Floa
     if padded:
         roots[padding] = 0
         targets[padding] = 0
-    return _Entries(factors, roots, targets)
+    return row_systems.Entries(factors, roots, targets)
 
 
 def _split(confidences: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -260,42 +294,6 @@ def _split(confidences: FloatArray) -> tuple[FloatArray, FloatArray]:
     targets = np.asarray(size / roots, dtype=np.float32)
     targets[confidences < 0] = 0
     return roots, targets
-
-
-def _solve_exactly(entries: _Entries, scale: FloatArray, z0: FloatArray) -> FloatArray:
-    a = entries.factors  # becomes A, in place
-    a *= entries.roots[:, :, None]
-    a *= scale[:, None, :]
-    transposed = a.transpose(0, 2, 1)
-    if a.shape[1] < a.shape[2]:
-        right = entries.targets - _product(a, z0)
-        return z0 + _product(transposed, _solve_spd(np.matmul(a, transposed), right))
-    return _solve_spd(np.matmul(transposed, a), z0 + _product(transposed, entries.targets))
-
-
-def _solve_spd(matrices: FloatArray, right: FloatArray) -> FloatArray:
-    """(I + M) x = right for each M (k, k) of a batch; LU, because numpy has no batched Cholesky solve."""
-    k = matrices.shape[-1]
-    matrices.reshape(len(matrices), -1)[:, :: k + 1] += 1
-    return np.asarray(np.linalg.solve(matrices, right[:, :, None])[:, :, 0])
-
-
-def _descend(entries: _Entries, scale: FloatArray, z0: FloatArray, z: FloatArray, steps: int) -> FloatArray:
-    """Conjugate gradients on (I + A'A) z = z0 + A't from z; the scales go to the vectors, A is never formed."""
-    y, y_transposed, roots = entries.factors, entries.factors.transpose(0, 2, 1), entries.roots
-    weights = roots**2
-    missing = entries.targets - roots * _product(y, scale * z)
-    residual = z0 - z + scale * _product(y_transposed, roots * missing)
-    direction, length = residual, _dot(residual, residual)
-    for step in range(steps):
-        image = direction + scale * _product(y_transposed, weights * _product(y, scale * direction))
-        along = _ratio(length, _dot(direction, image))
-        z = z + along * direction
-        if step + 1 < steps:
-            residual = residual - along * image
-            before, length = length, _dot(residual, residual)
-            direction = residual + _ratio(length, before) * direction
-    return z
 
 
 def _solve_long(
@@ -315,19 +313,4 @@ def _solve_long(
         a *= scale
         matrix += a.T @ a
         right += targets @ a
-    return _solve_spd(matrix.astype(np.float32)[None], z0 + right.astype(np.float32))
-
-
-def _product(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Each matrix (B, r, c) times its vector (B, c)."""
-    return np.asarray(np.matmul(matrices, vectors[:, :, None])[:, :, 0])
-
-
-def _dot(left: FloatArray, right: FloatArray) -> FloatArray:
-    """(B, 1) of rows."""
-    return np.asarray(np.einsum("bf,bf->b", left, right)[:, None])
-
-
-def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
-    """0 where a row has nothing left to do."""
-    return np.asarray(part / np.maximum(whole, _TINY), dtype=np.float32)
+    return row_systems.solve_spd(matrix.astype(np.float32)[None], z0 + right.astype(np.float32))

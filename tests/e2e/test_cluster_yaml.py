@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serving import proxy
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
@@ -37,6 +38,14 @@ def test_as_it_stands() -> None:
     prepared = validated(yaml.safe_load(TEXT))
     assert prepared["provider"]["type"] == "local"
     assert prepared["max_workers"] == 2
+
+
+@pytest.mark.parametrize("place", ["head", "worker"])
+def test_nodes_start_as_the_service_needs_them(place: str) -> None:
+    start = yaml.safe_load(TEXT)[f"{place}_start_ray_commands"][-1]
+    settings = dict(word.split("=", 1) for word in start.split("ray start")[0].split() if "=" in word)
+    assert settings[proxy._ENABLE] == "1"
+    assert settings[proxy._NICENESS] == "0"
 
 
 @pytest.mark.parametrize("name", ["AWS", "Google Cloud"])

@@ -1,4 +1,4 @@
-"""A build with a relations table, generated relations and a column of vectors."""
+"""A build with a relations table, generated relations, a column of vectors, and items enough for a graph."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.bundle import BundlePaths, current_version
+from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
+from pipelines.core.ranking import ExactRanker, Wanted
 from pipelines.core.storage import read_json, read_tensors
+from serving.recommender import Recommender, load_current
+from serving.requests import Request
 from tests.conftest import kindling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -25,6 +29,8 @@ vectors = {image = 0.5}
 weight = 0.3
 weights = {goes_with = 2.0}
 columns = ["brand", "categories"]
+[serve]
+index_items = 200
 """
 
 
@@ -47,6 +53,12 @@ def tables(small_data: Path, data: Path) -> Path:
     known = interactions_df["item_id"] != item[200]  # with its image it goes
     interactions_df[known].to_parquet(data / "interactions.parquet")
     return data
+
+
+def wanted_of(model: Recommender, request: Request) -> Wanted:
+    wanted = model._prepare(0, request, *model._words([request])).wanted
+    assert wanted is not None
+    return wanted
 
 
 def test_relations_and_vectors_reach_the_bundle(tmp_path: Path, small_data: Path, small_config: Path) -> None:
@@ -81,6 +93,14 @@ def test_relations_and_vectors_reach_the_bundle(tmp_path: Path, small_data: Path
     assert not own[:, EMBEDDING:].any()
     answer = kindling("recommend", "--out", out, "--query", "a tent", "-n", "3", "--explain")
     assert answer.status == 0, answer.err
+    # so many items are answered from a graph of neighbours, and of so few none can be missed
+    model = load_current(out)
+    assert isinstance(model._ranker, ApproximateRanker)
+    assert len(load_index(paths.item_index, model._vectors.shape[1])) == 239
+    request = Request(query="a tent", n=20)
+    exact = ExactRanker(model._vectors)
+    (best,) = exact.best([wanted_of(model, request)])
+    assert [item.item_id for item in model.recommend(request)] == [model.item_ids[row] for row in best.rows]
     # another weight is another profile, and no text is encoded again
     config.write_text(config.read_text().replace("weight = 0.3", "weight = 0.2"))
     again = kindling(*options, "--until-stage", "profile")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -84,3 +85,40 @@ def test_who_has_left_is_not_worked_for() -> None:
 
     asyncio.run(ask())
     assert gate.batches == [[0], [4], [6]]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda values: [][len(values) :],
+        lambda _: next(iter(())),
+        lambda values: [StopIteration() for _ in values],
+        lambda _: sys.exit(1),
+    ],
+    ids=["too few answers", "StopIteration raised", "StopIteration as an answer", "SystemExit"],
+)
+def test_whatever_work_does_every_request_ends(
+    work: Callable[[Sequence[int]], list[int | Exception]],
+) -> None:
+    async def ask() -> list[object]:
+        batcher = Batcher(work, 2, "test")
+        asked = asyncio.gather(*(batcher(value) for value in range(5)), return_exceptions=True)
+        return list(await asyncio.wait_for(asked, 20))
+
+    assert [type(answer) for answer in asyncio.run(ask())] == [RuntimeError] * 5
+
+
+def test_requests_end_with_the_task_that_runs_them() -> None:
+    gate = Gate()
+
+    async def ask() -> list[object]:
+        batcher = Batcher(gate, 1, "test")
+        asked = [asyncio.ensure_future(batcher(value)) for value in (0, 2)]
+        await asyncio.sleep(0.05)
+        assert batcher._running is not None
+        batcher._running.cancel()
+        ended = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+        gate.open.set()
+        return list(ended)
+
+    assert [type(answer) for answer in asyncio.run(ask())] == [asyncio.CancelledError] * 2

@@ -22,6 +22,7 @@ from pipelines.core.storage import read_json, read_tensors, write_json, write_ta
 from serving import recommender
 from serving.recommender import Recommender, load_current
 from serving.requests import Event, Recommended, Request
+from serving.understanding import merge_events
 from tests.serving.shop import CONFIG, HIDDEN, N_ITEMS, Shop
 
 EVERYTHING = N_ITEMS - len(HIDDEN)
@@ -439,3 +440,10 @@ def test_a_corrupt_bundle_is_refused(out: Path, encoder: Encoder) -> None:
     write_json(paths.manifest, read_json(paths.manifest) | {"schema_version": 99})
     with pytest.raises(ArtefactError, match="schema version 99"):
         Recommender(paths.root, encoder)
+
+
+def test_weights_that_cancel_but_for_rounding_say_nothing() -> None:
+    weights = np.array([0.1, 0.1, 0.1, -0.3, 2.0], dtype=np.float32)
+    items, merged = merge_events(np.array([7, 7, 7, 7, 3]), weights)
+    assert items.tolist() == [3]
+    assert merged.tolist() == [2.0]

@@ -55,6 +55,26 @@ def test_known_pairs() -> None:
     assert (pairs.user.dtype, pairs.item.dtype, pairs.weight.dtype) == (np.int32, np.int32, np.float64)
 
 
+@pytest.mark.parametrize(
+    ("weights", "total"),
+    [
+        ([0.1, 0.1, 0.1, -0.3], None),
+        ([0.3, -0.1, -0.1, -0.1], None),
+        ([0.7, 0.1, -0.8], None),
+        ([0.1, 0.1, -0.3], -0.1),
+        ([1e-30], 1e-30),
+        ([1e6, -1e6, 2.0], 2.0),
+    ],
+)
+def test_weights_cancel_though_they_are_rounded(weights: list[float], total: float | None) -> None:
+    rows = [(0, 0, weight, None) for weight in weights] + [(1, 1, -1.0, None)]
+    read = read_interactions([interactions(rows)], len(rows), with_moments=False)
+    pairs, n_cancelled = aggregate(read, N_USERS, N_ITEMS)
+    kept = [] if total is None else [(0, 0, pytest.approx(total, rel=1e-6))]
+    assert listed(pairs) == [*kept, (1, 1, -1.0)]
+    assert n_cancelled == (total is None)
+
+
 @pytest.mark.parametrize("with_moments", [False, True])
 def test_no_interactions_are_no_pairs(with_moments: bool) -> None:
     pairs, n_cancelled = aggregate(read_interactions([], 0, with_moments=with_moments), N_USERS, N_ITEMS)

@@ -233,8 +233,10 @@ def test_the_share_of_the_text_fades_with_evidence() -> None:
 def test_rows_of_every_length_equal_a_dense_solve(
     solver: Literal["cholesky", "cg"], n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shorter and longer than F, one to a batch, and too long for a batch."""
+    """Shorter and longer than F, one to a batch, longer than a batch, and too long for CG; several lots of each."""
     monkeypatch.setattr(row_solver, "_BATCH_FLOATS", 24 * 5)
+    monkeypatch.setattr(row_solver, "_LONG_FLOATS", 40 * 5)
+    monkeypatch.setattr(row_solver, "_LOT_BATCHES", 3)
     rng = np.random.default_rng(16)
     lengths = np.array([0, 1, 1, 2, 3, 4, 5, 6, 6, 9, 12, 23, 24, 25, 40, 60, 0, 2])
     dense = np.zeros((len(lengths), 60), dtype=np.float32)
@@ -251,6 +253,79 @@ def test_rows_of_every_length_equal_a_dense_solve(
     np.testing.assert_allclose(
         found, dense_solve(case.shard, case.opposite, case.prior, strengths), atol=2e-5
     )
+
+
+@pytest.mark.parametrize("lot_rows", [1, 2, 7])
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_rows_of_one_length_are_cut_into_lots(
+    solver: Literal["cholesky", "cg"], lot_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lot ends when it has its rows, within a batch that would have room for more."""
+    monkeypatch.setattr(row_solver, "_LOT_ROWS", lot_rows)
+    rng = np.random.default_rng(20)
+    weights = sp.csr_matrix(np.tile(np.array([[1, 0, 2, 0, -1]], dtype=np.float32), (7, 1)))
+    case = Case(bare_shard(weights), normal(rng, 5, 3), normal(rng, 7, 3), 2.0)
+    found = als.solve_rows(
+        case.shard, case.opposite, case.gramian, case.prior, 2.0, solver=solver, cg_steps=20
+    )
+    np.testing.assert_allclose(found, case.expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3])
+def test_steps_of_cg_are_those_of_the_textbook(n_steps: int) -> None:
+    """Hestenes and Stiefel on one row's dense system, preconditioned by (Y'Y + lam I)^-1, from the same start."""
+    case = make_case(21, n=6, m=40, n_factors=8)
+    start = normal(np.random.default_rng(22), *case.prior.shape)
+    found = als.solve_rows(
+        case.shard, case.opposite, case.gramian, case.prior, 3.0, solver="cg", cg_steps=n_steps, start=start
+    )
+    y = case.opposite.astype(np.float64)
+    common = y.T @ y + 3.0 * np.eye(8)
+    for row in range(6):
+        entries = slice(case.shard.indptr[row], case.shard.indptr[row + 1])
+        if entries.start == entries.stop:
+            continue
+        few, signed = y[case.shard.indices[entries]], case.shard.confidences[entries].astype(np.float64)
+        matrix = common + (few.T * (np.abs(signed) - 1)) @ few
+        x = start[row].astype(np.float64)
+        residual = few.T @ np.maximum(signed, 0) + 3.0 * case.prior[row] - matrix @ x
+        direction = step = np.linalg.solve(common, residual)
+        for _ in range(n_steps):
+            before = residual @ step
+            along = before / (direction @ matrix @ direction)
+            x, residual = x + along * direction, residual - along * matrix @ direction
+            step = np.linalg.solve(common, residual)
+            direction = step + residual @ step / before * direction
+        np.testing.assert_allclose(found[row], x, atol=1e-4)
+
+
+@pytest.mark.parametrize("always", [0.0, np.inf])
+def test_either_rotation_is_good_enough_where_rounding_is_small(
+    always: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both branches: double precision throughout, and single throughout."""
+    monkeypatch.setattr(row_solver, "_LITTLE_NOISE", always)
+    case = make_case(23, n=40, m=60, n_factors=12, regularization=20.0)
+    found = als.solve_rows(case.shard, case.opposite, case.gramian, case.prior, 20.0)
+    np.testing.assert_allclose(found, case.expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "least", "most"), [(1e-6, 0, 1e-5), (np.inf, 1e-4, 1)])
+def test_what_rounding_would_drown_is_rotated_in_double_precision(
+    precision: float, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opposite rows all but a hundred-thousandth in one direction, a tiny lam; single precision is visibly worse."""
+    monkeypatch.setattr(row_solver, "_LITTLE_NOISE", precision)
+    rng = np.random.default_rng(24)
+    strong, weak = normal(rng, 200, 1), normal(rng, 200, 3)
+    turn = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    opposite = (np.hstack([100 * strong, 1e-3 * weak]) @ turn).astype(np.float32)
+    shard = bare_shard(random_weights(rng, 30, 200))
+    case = Case(shard, opposite, np.zeros((30, 4), dtype=np.float32), 1e-5)
+    found = als.solve_rows(case.shard, case.opposite, case.gramian, case.prior, case.regularization)
+    expected = case.expected
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert least <= error < most
 
 
 @pytest.mark.parametrize("sizes", [[400], [1, 0, 150, 249], [100] * 4])

@@ -24,9 +24,13 @@ from transformers import (
     CamembertModel,
     GPT2Config,
     GPT2Model,
+    OPTConfig,
+    OPTModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
+    T5Config,
+    T5Model,
     XLNetConfig,
     XLNetModel,
 )
@@ -326,6 +330,30 @@ def test_a_checkpoint_that_lacks_weights_is_refused(folders: dict[str, Path], tm
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match="would be random"):
         Encoder(EncoderConfig(model=str(folder)))
+
+
+def test_a_vector_is_as_long_as_the_states(tmp_path: Path) -> None:
+    """Not always as the model is wide inside."""
+    config = OPTConfig(
+        vocab_size=300,
+        hidden_size=32,
+        word_embed_proj_dim=16,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    OPTModel(config).save_pretrained(tmp_path)
+    make_tokenizer(start_and_end=True, pad=True).save_pretrained(tmp_path)
+    assert tiny(tmp_path).encode([*SENTENCES, ""]).shape == (len(SENTENCES) + 1, 16)
+
+
+def test_a_model_that_wants_more_than_a_text_says_so(tmp_path: Path) -> None:
+    T5Model(
+        T5Config(vocab_size=300, d_model=32, d_kv=16, d_ff=48, num_layers=1, num_heads=2)
+    ).save_pretrained(tmp_path)
+    make_tokenizer(start_and_end=True, pad=True).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"T5Model.* does not make vectors of the tokens"):
+        tiny(tmp_path)
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

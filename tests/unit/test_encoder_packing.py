@@ -9,12 +9,16 @@ import torch
 from transformers import (
     BertConfig,
     BertModel,
+    CLIPTextConfig,
+    CLIPTextModel,
     GPT2Config,
     GPT2Model,
     LlamaConfig,
     LlamaModel,
     MistralConfig,
     MistralModel,
+    PhimoeConfig,
+    PhimoeModel,
     RobertaConfig,
     RobertaModel,
     XLNetConfig,
@@ -85,8 +89,11 @@ def test_products_in_bfloat16_are_attention(causal: bool) -> None:
     torch.testing.assert_close(found, expected, atol=0.03, rtol=0.03)
 
 
+@pytest.mark.parametrize("most_scores", [1 << 23, 0])
 @pytest.mark.parametrize("name", PACKED)
-def test_bfloat16_packs_too(name: str) -> None:
+def test_bfloat16_packs_too(name: str, most_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By products and, where a text has too many scores to be held, without."""
+    monkeypatch.setattr(packing, "_MOST_SCORES", most_scores)
     model = made(PACKED[name], torch.bfloat16)
     exact = alone(made(PACKED[name]))
     assert enable_packing(model, first_position(name))
@@ -101,14 +108,36 @@ def test_built_in_attention_is_left_alone() -> None:
     assert not Forward(model, "mean", 64, pad=0).is_packed
 
 
-def test_attention_with_a_window_is_left_alone() -> None:
+WINDOWS: dict[str, Any] = {
+    "told to attention": lambda: MistralModel(MistralConfig(sliding_window=12, **SHARED_KEYS)),
+    "in the mask alone": lambda: PhimoeModel(
+        PhimoeConfig(sliding_window=12, num_local_experts=2, pad_token_id=0, **SHARED_KEYS)
+    ),
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_attention_with_a_window_is_left_alone(window: str) -> None:
     """Texts of the check fit the window, so that states alone would not show it."""
-    model = made(lambda: MistralModel(MistralConfig(sliding_window=12, **SHARED_KEYS)))
+    model = made(WINDOWS[window])
     expected = alone(model)
     forward = Forward(model, "mean", 4000, pad=0)
     assert not forward.is_packed
     with torch.inference_mode():
         torch.testing.assert_close(forward._padded_states(batch()), expected, atol=2e-4, rtol=2e-4)
+
+
+def test_a_model_that_refuses_more_tokens_than_a_text_may_have_is_left_alone() -> None:
+    """CLIP does; the batch has 78 tokens, the longest text 17, the check's texts 17 together."""
+    sizes = {**SIZES, "vocab_size": 90, "max_position_embeddings": 40, "pad_token_id": 0}
+    model = made(lambda: CLIPTextModel(CLIPTextConfig(bos_token_id=1, eos_token_id=2, **sizes)))
+    assert not Forward(model, "mean", 4000, pad=0).is_packed
+    model = made(lambda: BertModel(BertConfig(**sizes)))
+    expected = alone(model)
+    forward = Forward(model, "mean", 4000, pad=0)
+    assert forward.is_packed
+    with torch.inference_mode():
+        torch.testing.assert_close(packed_states(model, batch(), 0), expected, atol=2e-4, rtol=2e-4)
 
 
 def test_a_model_that_counts_positions_otherwise_is_left_alone() -> None:
@@ -124,6 +153,10 @@ def test_features_that_are_not_here_are_refused() -> None:
         attention(torch.nn.Module(), q, q, q, None, softcap=30.0)
     with pytest.raises(CannotPackError, match="a mask of its own"):
         attention(torch.nn.Module(), q, q, q, torch.zeros(1))
+    with pytest.raises(CannotPackError, match="a window"):
+        packing.no_mask(local_size=128)
+    with pytest.raises(CannotPackError, match="a mask of its own"):
+        packing.no_mask(use_vmap=True)
 
 
 def test_batches_keep_to_the_token_budget() -> None:

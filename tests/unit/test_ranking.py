@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core import ranking
+from pipelines.core.errors import ArtefactError
 from pipelines.core.ranking import ExactRanker, Ranked, Threads, Wanted, choose, score
+from pipelines.core.screening import find_narrow, share_along
 
 FloatArray = npt.NDArray[np.float32]
 NOTHING = np.zeros(0, dtype=np.int64)
@@ -126,8 +128,77 @@ def test_few_rows_are_scored_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "score", counting)
     user = rng.standard_normal(256).astype(np.float32)
     ExactRanker(vectors).best([Wanted(user, 10, None, NOTHING)])
-    assert scored[0] == 10
+    assert scored[0] == 10 + 128
     assert 10 <= scored[1] < 200
+
+
+def near_few_directions(rng: np.random.Generator, n_rows: int, width: int) -> FloatArray:
+    """Rows of very different lengths that all but lie in 40 dimensions."""
+    rows = rng.standard_normal((n_rows, 40)) @ rng.standard_normal((40, width))
+    rows += 0.5 * rng.standard_normal((n_rows, width))
+    return (rows * rng.pareto(2.0, (n_rows, 1))).astype(np.float32)
+
+
+def test_a_narrow_screen_misses_nothing_either() -> None:
+    rng = np.random.default_rng(5)
+    vectors = near_few_directions(rng, 9000, 520)
+    vectors[4000:4020] = vectors[17]
+    along = vectors[rng.integers(0, 9000, 6)] + 0.1 * rng.standard_normal((6, 520)).astype(np.float32)
+    narrow = find_narrow(vectors)
+    assert narrow is not None
+    # users across the directions, and one nobody is near to, cannot be told by them: they get the whole screen
+    across = rng.standard_normal((3, 520))
+    across -= across @ narrow.directions @ narrow.directions.T
+    users = np.concatenate([along, across.astype(np.float32), np.zeros((1, 520), np.float32)])
+    half = rng.random(9000) < 0.5
+    wanted = [
+        Wanted(user, n, half if b % 2 else None, rows_of(3, 17))
+        for n in (1, 20)
+        for b, user in enumerate(users)
+    ]
+    assert_is_exact(vectors, wanted, 2)
+
+
+def test_a_narrow_screen_leaves_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    vectors = near_few_directions(rng, 9000, 520)
+    ranker = ExactRanker(vectors)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the whole screen was asked")
+
+    monkeypatch.setattr(ranker._whole, "score", refuse)
+    wanted = Wanted(vectors[5], 10, None, NOTHING)
+    (ranked,) = ranker.best([wanted])
+    assert ranked.rows.tolist() == slowly(vectors, wanted)
+
+
+def test_a_shortened_product_is_never_too_small() -> None:
+    rng = np.random.default_rng(7)
+    vectors = near_few_directions(rng, 9000, 520)
+    narrow = find_narrow(vectors)
+    assert narrow is not None
+    users = rng.standard_normal((20, 520)).astype(np.float32)
+    bounds = narrow.shorten(users).astype(np.float64) @ narrow.shorten(vectors).astype(np.float64).T
+    products = users.astype(np.float64) @ vectors.astype(np.float64).T
+    lengths = np.linalg.norm(users, axis=1)[:, None] * np.linalg.norm(vectors, axis=1)
+    assert np.all(bounds >= products - 1e-6 * lengths)
+    assert np.all(np.abs(share_along(narrow.shorten(vectors)) - 1.0) < 0.1)
+    assert share_along(np.zeros((1, 256), np.float32)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.zeros((9000, 520), np.float32),
+        np.random.default_rng(8).standard_normal((9000, 520)).astype(np.float32),  # no direction matters more
+        near_few_directions(np.random.default_rng(8), 8000, 520),  # few rows
+        near_few_directions(np.random.default_rng(8), 9000, 500),  # few columns
+    ],
+    ids=["nothing", "noise", "few rows", "few columns"],
+)
+def test_no_narrow_screen_where_it_would_not_help(vectors: FloatArray) -> None:
+    assert find_narrow(vectors) is None
 
 
 def test_scores_of_many_rows_are_those_of_few() -> None:
@@ -159,3 +230,23 @@ def test_threads_keep_the_order_and_pass_errors_on() -> None:
     assert any(name.startswith("kindling-rank") for name in names)
     with pytest.raises(ZeroDivisionError):
         Threads(2).map(lambda x: 1 // x, [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("row_scale", "user_scale"), [(1e-44, 1.0), (1e-42, 1e-3), (1.0, 1e-44), (1e30, 1.0), (0.0, 1.0)]
+)
+def test_numbers_near_the_ends_of_single_precision(row_scale: float, user_scale: float) -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 8))
+    vectors = np.vstack([np.full((300, 8), 1e-44), row_scale * rows]).astype(np.float32)
+    user = (user_scale * rows[0]).astype(np.float32)
+    (found,) = ExactRanker(vectors).best([Wanted(user, 20, None, np.zeros(0, dtype=np.int64))])
+    scores = np.einsum("ij,j->i", vectors, user)
+    np.testing.assert_array_equal(found.rows, np.argsort(-scores, kind="stable")[:20])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_refused(value: float) -> None:
+    vectors = np.zeros((5, 3), dtype=np.float32)
+    vectors[3, 1] = value
+    with pytest.raises(ArtefactError, match="row 3"):
+        ExactRanker(vectors)

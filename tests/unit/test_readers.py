@@ -201,18 +201,31 @@ def test_every_kind_of_string_is_one_kind(tmp_path: Path, array: pa.Array) -> No
     assert table.column("title").to_pylist() == ["茶", None]
 
 
-def test_every_kind_of_list_and_bytes_is_one_kind(tmp_path: Path) -> None:
+def test_repeated_values_in_lists_of_several_row_groups(tmp_path: Path) -> None:
+    """Categories of categories, as data frames write them; Arrow cannot read two such groups at once."""
+    tags = pa.ListArray.from_arrays(pa.array([0, 2, 2, 3]), pa.array(["茶", "伞", "茶"]).dictionary_encode())
+    pq.write_table(pa.table({"tags": tags}), tmp_path / "items.parquet", row_group_size=1)
+    (chunk,) = cut_chunks(str(tmp_path), "items", find_files(str(tmp_path), "items"))
+    table, bad = read_chunk(chunk)
+    assert not bad
+    assert table.column("tags").to_pylist() == [["茶", "伞"], [], ["茶"]]
+    assert table.column("tags").type == pa.list_(pa.string())
+    assert table.column(ROW).to_pylist() == [1, 2, 3]
+
+
+def test_every_kind_of_list_bytes_and_fraction_is_one_kind(tmp_path: Path) -> None:
     columns = pa.table(
         {
             "a": pa.array([["x"], None], pa.large_list(pa.large_string())),
             "b": pa.array([["x"], ["y"]], pa.list_(pa.string(), 1)),
             "c": pa.array([b"x", None], pa.large_binary()),
+            "d": pa.array([1.5, None], pa.float16()),
         }
     )
     pq.write_table(columns, tmp_path / "items.parquet")
     (chunk,) = cut_chunks(str(tmp_path), "items", find_files(str(tmp_path), "items"))
     table, _ = read_chunk(chunk)
-    assert table.schema.types[:3] == [pa.list_(pa.string()), pa.list_(pa.string()), pa.binary()]
+    assert table.schema.types[:4] == [pa.list_(pa.string()), pa.list_(pa.string()), pa.binary(), pa.float32()]
 
 
 @pytest.mark.parametrize(
