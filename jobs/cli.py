@@ -62,6 +62,34 @@ def build(
 
 
 @app.command()
+def finetune(
+    data: Annotated[str, typer.Option("--data", help="Folder, s3:// or gs:// address of the tables.")],
+    out: OutOption,
+    config: ConfigOption = None,
+) -> None:
+    """Teach the encoder as the finetune section says; a build with the same settings goes on from there."""
+    from jobs.finetuning import print_finetuning
+    from pipelines.cluster import shutdown
+    from pipelines.core.layout import Layout
+    from pipelines.core.storage import read_json
+    from pipelines.flow import build as run_build
+    from pipelines.progress import Progress
+
+    settings = load_config(config)
+    if settings.finetune.objective == "none":
+        raise ConfigError(
+            "finetune.objective = 'none': nothing to learn. Set it in a file and give that as --config."
+        )
+    layout = Layout(out.resolve())
+    with _terminate_cleanly():
+        try:
+            run_build(settings, data, layout.root, until_stage="finetune", progress=Progress())
+        finally:
+            shutdown()
+    print_finetuning(read_json(layout.finetune_report), layout)
+
+
+@app.command()
 def tune(
     data: Annotated[str, typer.Option("--data", help="Folder, s3:// or gs:// address of the tables.")],
     out: OutOption,

@@ -21,7 +21,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 from ray.exceptions import RayError
 
-from pipelines import attributes, embed, evaluate, factorize, ingest, profile, publish, split
+from pipelines import attributes, embed, evaluate, factorize, finetune, ingest, profile, publish, split
 from pipelines.cluster import connect
 from pipelines.core.config import Config, EvaluateConfig, load_config, to_toml
 from pipelines.core.errors import ArtefactError, BusyError, ConfigError, KindlingError
@@ -65,7 +65,9 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage("ingest", ingest.run, (), ("data", "privacy"), inputs=ingest.fingerprint),
     Stage("split", split.run, ("ingest",), ("split",)),
-    Stage("embed", embed.run, ("ingest", "split"), ("encoder",), inputs=embed.fingerprint),
+    Stage("finetune", finetune.run, ("ingest", "split"), ("data", "encoder", "finetune"),
+          frozenset({"finetune.workers", "finetune.mlflow", "finetune.wandb"}), inputs=finetune.fingerprint),
+    Stage("embed", embed.run, ("ingest", "split", "finetune"), ("encoder",), inputs=embed.fingerprint),
     Stage("attributes", attributes.run, ("ingest", "split", "embed"), ("attributes", "encoder"),
           frozenset({"attributes.feature_weight"})),
     Stage("profile", profile.run, ("ingest", "split", "embed", "attributes"),
@@ -81,6 +83,8 @@ STAGES: tuple[Stage, ...] = (
           ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve"), frozenset({"publish.keep"}),
           intact=publish.intact),
 )  # fmt: skip
+_BEFORE_TUNED = ("ingest", "split", "finetune")
+"""Stages that do not read the fine-tuned encoder."""
 _FITTED = "factorize"
 """The last stage before figures can be measured."""
 
@@ -212,7 +216,8 @@ def _run_stages(
     for number, stage in enumerate(STAGES[: last + 1]):
         if stage.name == _FITTED:  # not earlier: a tuning, or tables that cannot be read, must not change it
             _remember(layout, config, data)
-        fingerprint = _fingerprint(stage, config, layout, data)
+        seen = _as_seen_by(stage, config, layout)
+        fingerprint = _fingerprint(stage, seen, layout, data)
         forced = forced_from is not None and number >= forced_from
         outcome = None if forced else _finished(stage, fingerprint, layout)
         if outcome is not None:
@@ -223,10 +228,18 @@ def _run_stages(
                 "settings and data. Leave --from-stage out; finished stages are reused anyway."
             )
         else:
-            outcome = _perform(stage, fingerprint, config, layout, data, progress)
+            outcome = _perform(stage, fingerprint, seen, layout, data, progress)
         outcomes.append(outcome)
         write_json(layout.run_record, [vars(o) for o in outcomes])
     return outcomes
+
+
+def _as_seen_by(stage: Stage, config: Config, layout: Layout) -> Config:
+    """The settings of a stage: after finetune, its encoder is in the place of the one it was made from."""
+    if config.finetune.objective == "none" or stage.name in _BEFORE_TUNED:
+        return config
+    tuned = config.encoder.model_copy(update={"model": str(layout.tuned_encoder)})
+    return config.model_copy(update={"encoder": tuned})
 
 
 def _finished(stage: Stage, fingerprint: str, layout: Layout) -> Outcome | None:
@@ -279,7 +292,8 @@ def _remembered(layout: Layout) -> tuple[Config, str]:
         raise ArtefactError(f"how {layout.root} was built cannot be told: {e} {again}") from e
     for stage in fitted:
         # what comes from outside cannot be asked any more; what it became is in the fingerprints further on
-        if stage.inputs is None and not _finished(stage, _fingerprint(stage, config, layout, data), layout):
+        seen = _as_seen_by(stage, config, layout)
+        if stage.inputs is None and not _finished(stage, _fingerprint(stage, seen, layout, data), layout):
             raise ArtefactError(
                 f"stage '{stage.name}' in {layout.root} was made with other settings or inputs than the last build "
                 f"there asks for, which was not finished. {again}"

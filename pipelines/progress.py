@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 _SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Progress:
@@ -46,6 +50,40 @@ class Progress:
         with Bars(*columns, console=self.console, transient=True) as bars:
             yield Bar(self.console, what, total, bars)
 
+    @contextmanager
+    def following(self, log: Path, what: str, total: int) -> Iterator[None]:
+        """A bar over `total` steps that others write to `log`: JSON Lines with a step and, after training, its loss."""
+        done = threading.Event()
+        with self.bar(what, total) as bar:
+            thread = threading.Thread(target=_follow, args=(log, bar, done), daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                done.set()
+                thread.join()
+
+
+def _follow(log: Path, bar: Bar, done: threading.Event) -> None:
+    """Tell a bar of new lines until there will be no more."""
+    reached = at = 0
+    while not done.wait(_SECONDS_BETWEEN_LOOKS):
+        if not log.is_file():
+            continue
+        with log.open("rb") as lines:
+            lines.seek(at)
+            whole = lines.read().rpartition(b"\n")[0]
+        at += len(whole) + 1 if whole else 0
+        told = [json.loads(line) for line in whole.splitlines() if line]
+        losses = [line for line in told if "loss" in line]
+        if losses and losses[-1]["step"] > reached:
+            last = losses[-1]
+            bar(
+                last["step"] - reached,
+                f"loss {last['loss']:.4f}, {last['examples_per_second']:.0f} examples/s",
+            )
+            reached = last["step"]
+
 
 class Bar:
     """One bar; call it with the number of units just finished."""
@@ -57,17 +95,16 @@ class Bar:
         self._done = 0
         self._said = self._started = time.monotonic()
 
-    def __call__(self, n: int = 1) -> None:
-        """Count `n` more units."""
+    def __call__(self, n: int = 1, note: str = "") -> None:
+        """Count `n` more units; `note` is shown beside them."""
         self._done += n
+        shown = f"{self._what}: {note}" if note else self._what
         if self._bars is not None and self._task is not None:
-            self._bars.advance(self._task, n)
+            self._bars.update(self._task, advance=n, description=shown)
             return
         now = time.monotonic()
         if now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
             rate = self._done / (now - self._started)
             left = (self._total - self._done) / rate if rate else 0.0
-            self._console.print(
-                f"  {self._what}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left"
-            )
+            self._console.print(f"  {shown}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left")

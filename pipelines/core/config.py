@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pipelines.core.errors import ConfigError
 from pipelines.core.sections.base import Positive, Power, Section, Seed, Share, Strength, Weight
 from pipelines.core.sections.data import DataConfig, PrivacyConfig, SplitConfig
+from pipelines.core.sections.finetuning import FinetuneConfig
 from pipelines.core.sections.measuring import EvaluateConfig, TuneConfig
 from pipelines.core.sections.model import BlendConfig, FactorizeConfig
 from pipelines.core.sections.running import PublishConfig, RayConfig, ServeConfig
@@ -34,6 +35,7 @@ __all__ = [
     "EncoderConfig",
     "EvaluateConfig",
     "FactorizeConfig",
+    "FinetuneConfig",
     "LexicalConfig",
     "Positive",
     "Power",
@@ -62,6 +64,7 @@ class Config(Section):
     privacy: PrivacyConfig = PrivacyConfig()
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig = EncoderConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     embed: EmbedConfig = EmbedConfig()
     lexical: LexicalConfig = LexicalConfig()
     relations: RelationsConfig = RelationsConfig()

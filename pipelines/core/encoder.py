@@ -90,56 +90,71 @@ def content_hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def load_pretrained(config: EncoderConfig, dtype: str) -> tuple[Any, Any]:
+    """Tokenizer and model, weights in the number format `dtype`, on the CPU.
+
+    Raises:
+        ConfigError: it cannot be loaded, or lacks weights; says what was looked for and where.
+
+    """
+    import torch  # noqa: PLC0415
+    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
+    from transformers.utils import logging as hf_logging  # noqa: PLC0415
+
+    hf_logging.disable_progress_bar()
+    path, options = model_path(config.model), {"trust_remote_code": config.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        # safetensors only: a pickled checkpoint can run code when loaded
+        model, loading = AutoModel.from_pretrained(
+            path, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as e:
+        raise ConfigError(
+            f"encoder.model = '{config.model}' cannot be loaded: {e}. Give a folder with config.json, "
+            f"model.safetensors and a tokenizer, a Hugging Face name, or '{PACKAGED}'."
+        ) from e
+    # transformers fills what a checkpoint lacks with random numbers and only logs it; no pooler is used here
+    lacking = sorted(k for k in loading["missing_keys"] if "pooler" not in k)
+    if lacking:
+        raise ConfigError(
+            f"encoder.model = '{config.model}' lacks {len(lacking)} weights of its architecture, such as "
+            f"{lacking[0]}: its vectors would be random. Save the whole encoder."
+        )
+    return tokenizer, model
+
+
 class Encoder:
     """Texts to vectors. One per process; loading takes a second, so it is built once.
 
     Raises:
-        ConfigError: the model cannot be loaded; says what was looked for and where.
+        ConfigError: the model cannot be loaded, or does not read texts; says what was looked for and where.
 
     """
 
     def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
         """Load tokenizer and weights onto `device`, by default a GPU if this process sees one."""
         import torch  # noqa: PLC0415
-        from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
-        from transformers.utils import logging as hf_logging  # noqa: PLC0415
 
         from pipelines.core.forward import Forward  # noqa: PLC0415 - imports torch
 
-        hf_logging.disable_progress_bar()
         self.config = config
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        path = model_path(config.model)
-        dtype = getattr(torch, resolve_dtype(config.dtype))
-        options = {"trust_remote_code": config.trust_remote_code}
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
-            # safetensors only: a pickled checkpoint can run code when loaded
-            model, loading = AutoModel.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-            )
-            self.model: Any = model
-        except (OSError, ValueError, ImportError, SafetensorError) as e:
-            raise ConfigError(
-                f"encoder.model = '{config.model}' cannot be loaded: {e}. Give a folder with config.json, "
-                f"model.safetensors and a tokenizer, a Hugging Face name, or '{PACKAGED}'."
-            ) from e
-        # transformers fills what a checkpoint lacks with random numbers and only logs it; no pooler is used here
-        lacking = sorted(k for k in loading["missing_keys"] if "pooler" not in k)
-        if lacking:
-            raise ConfigError(
-                f"encoder.model = '{config.model}' lacks {len(lacking)} weights of its architecture, such as "
-                f"{lacking[0]}: its vectors would be random. Save the whole encoder."
-            )
+        self.tokenizer, self.model = load_pretrained(config, resolve_dtype(config.dtype))
         self.model.eval().to(self.device)
         # masked, so any id will do where the tokenizer has none, as of GPT-2
         pad = self.tokenizer.pad_token_id or 0
-        self.forward = Forward(self.model, config.pooling, config.tokens_per_batch, pad)
-
-    @property
-    def n_dimensions(self) -> int:
-        """Length of a vector."""
-        return int(self.model.config.hidden_size)
+        try:
+            self.forward = Forward(self.model, config.pooling, config.tokens_per_batch, pad)
+            (tokens,) = self.tokenize(["a"])
+            width = self.forward([tokens or [pad]]).shape[1]
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as e:
+            raise ConfigError(
+                f"encoder.model = '{config.model}' ({type(self.model).__name__}) does not make vectors of the tokens "
+                f"of a text alone: {e}. Give an encoder or a decoder of text, with the tokenizer it was trained with."
+            ) from e
+        self.n_dimensions: int = width
+        """Length of a vector; not always what the model's configuration calls its width."""
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(len(texts), E) vectors of length 1, in the order of `texts`; zeros for a text that is empty."""

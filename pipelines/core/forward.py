@@ -25,7 +25,15 @@ class Forward:
     `budget` is the tokens of a batch, at most; 0 leaves the choice to the device.
     """
 
-    def __init__(self, model: Any, pooling: Literal["mean", "cls", "last"], budget: int, pad: int) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        pooling: Literal["mean", "cls", "last"],
+        budget: int,
+        pad: int,
+        *,
+        pack: bool = True,
+    ) -> None:
         """Take a model that is where it will run; `pad` is the token that fills up, where padding is needed."""
         self.model = model
         model.config.use_cache = (
@@ -36,7 +44,7 @@ class Forward:
         self.budget = budget or _TOKENS_PER_BATCH.get(self.device.type, 2048)
         self.pad = pad
         self.first_position = _first_position(model)
-        self.is_packed = enable_packing(model, self.first_position)
+        self.is_packed = pack and enable_packing(model, self.first_position, self.budget)
 
     @property
     def max_tokens(self) -> int | None:
@@ -51,20 +59,23 @@ class Forward:
     def __call__(self, batch: Sequence[Sequence[int]]) -> torch.Tensor:
         """(texts, E) vectors, single precision, on the model's device, of texts with one token or more each."""
         with torch.inference_mode():
-            if self.is_packed:
-                states = packed_states(self.model, batch, self.first_position)
-            else:
-                states = self._padded_states(batch)
-            lengths = torch.tensor([len(tokens) for tokens in batch], device=self.device)
-            ends = lengths.cumsum(0)
-            if self.pooling == "cls":
-                pooled = states[ends - lengths].float()
-            elif self.pooling == "last":
-                pooled = states[ends - 1].float()
-            else:
-                # summed in single precision: bfloat16 loses digits over a few hundred tokens
-                pooled = torch.segment_reduce(states.float(), "mean", lengths=lengths)
-            return functional.normalize(pooled, dim=1)
+            return functional.normalize(self.pooled(batch), dim=1)
+
+    def pooled(self, batch: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The same before they are brought to length 1, and with gradients where those are on."""
+        states = (
+            packed_states(self.model, batch, self.first_position)
+            if self.is_packed
+            else self._padded_states(batch)
+        )
+        lengths = torch.tensor([len(tokens) for tokens in batch], device=self.device)
+        ends = lengths.cumsum(0)
+        if self.pooling == "cls":
+            return states[ends - lengths].float()
+        if self.pooling == "last":
+            return states[ends - 1].float()
+        # summed in single precision: bfloat16 loses digits over a few hundred tokens
+        return torch.segment_reduce(states.float(), "mean", lengths=lengths)
 
     def _padded_states(self, batch: Sequence[Sequence[int]]) -> torch.Tensor:
         """(tokens, E) last hidden states, text after text, by the model's own attention."""

@@ -120,6 +120,31 @@ class Layout:
         """Sizes of the slices and, for a time split, the cut points."""
         return self.stage("split") / "report.json"
 
+    # finetune
+    @property
+    def examples(self) -> Path:
+        """What is learnt from: token tables, histories, and rows for training and validation."""
+        return self.stage("finetune") / "examples"
+
+    @property
+    def tuned_encoder(self) -> Path:
+        """Weights and tokenizer of the fine-tuned encoder, a folder like any other encoder's; absent without one."""
+        return self.stage("finetune") / "encoder"
+
+    @property
+    def tuned_head(self) -> Path:
+        """Safetensors: weights of the objective's own on top of the encoder; absent where it has none."""
+        return self.stage("finetune") / "head.safetensors"
+
+    @property
+    def finetune_report(self) -> Path:
+        """Figures before and after, the curve, speed, and what was forgotten."""
+        return self.stage("finetune") / "report.json"
+
+    def finetune_run(self, fingerprint: str) -> Path:
+        """Checkpoints, TensorBoard events and the log of one fine-tuning; outlives a stage that was killed."""
+        return self.root / "cache" / "finetune" / fingerprint
+
     # embed
     def embedding_cache(self, fingerprint: str) -> Path:
         """Vectors by content hash for one encoder; shared by all later builds in this directory."""

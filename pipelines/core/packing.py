@@ -24,6 +24,12 @@ NAME = "kindling_packed"
 _SCORES_AT_ONCE = 1 << 19
 """Attention scores computed together on a CPU, so that they stay in its cache: 1 MB in bfloat16."""
 
+_MOST_SCORES = 1 << 23
+"""Of a text, that are written down on a CPU: 16 MB in bfloat16; a text of 8,192 tokens would need 1.6 GB."""
+
+_CAPTION = 256
+"""Tokens: what can read no more than this is made for captions."""
+
 _HARMLESS = frozenset(
     {"position_ids", "output_attentions", "use_cache", "dropout", "is_causal", "cache_position"}
 )
@@ -59,29 +65,36 @@ def packed_states(model: Any, batch: Sequence[Sequence[int]], first_position: in
     return states
 
 
-def enable_packing(model: Any, first_position: int) -> bool:  # noqa: ANN401
+def enable_packing(model: Any, first_position: int, most_tokens: int = 0) -> bool:  # noqa: ANN401
     """Give `model` packed attention, if it then still says of short texts what it said before.
 
     False leaves the model as it was: its attention is built in (XLNet), or has features that are not
-    here, such as windows.
+    here, such as windows. `most_tokens` are those of the largest batch it will be given.
     """
-    from transformers import AttentionInterface  # noqa: PLC0415 - seconds; who packs has it already
+    from transformers import (  # noqa: PLC0415 - seconds; who packs has it already
+        AttentionInterface,
+        AttentionMaskInterface,
+    )
 
     usual = getattr(model.config, "_attn_implementation", None)
     n_tokens = min(int(getattr(model.config, "vocab_size", 0)), 1000)
     if not getattr(model, "_supports_attention_backend", False) or not usual or not n_tokens:
         return False
     AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, no_mask)
     random = torch.Generator().manual_seed(0)
     probes = [torch.randint(n_tokens, (n,), generator=random).tolist() for n in (7, 7, 3)]
     with torch.inference_mode():
-        expected = [
-            model(input_ids=torch.tensor([p], device=model.device)).last_hidden_state[0] for p in probes
-        ]
+        alone = [model(input_ids=torch.tensor([p], device=model.device)).last_hidden_state[0] for p in probes]
+        # models of captions refuse a batch of more tokens than a text may have (CLIP, 77), so the check has more; those
+        # of 512 and above do not, and would be a second about it
+        longest = int(getattr(model.config, "max_position_embeddings", None) or 0)
+        times = 1 + longest // sum(map(len, probes)) if longest < min(most_tokens, _CAPTION) else 1
+        expected = torch.cat(alone * times)
         try:
             model.set_attn_implementation(NAME)
-            found = packed_states(model, probes, first_position)
-            gap = (found - torch.cat(expected)).norm() / torch.cat(expected).norm()
+            found = packed_states(model, probes * times, first_position)
+            gap = (found - expected).norm() / expected.norm()
             if gap <= _TOLERANCE[model.dtype]:
                 return True
             reason = f"the states of its tokens differ by {float(gap):.2g}"
@@ -130,6 +143,19 @@ def attention(
     return _by_runs(query, key, value, layout, causal, scale), None
 
 
+def no_mask(*, local_size: int | None = None, use_vmap: bool = False, **_: Any) -> None:  # noqa: ANN401
+    """The mask as transformers asks for it: nothing, for each text is by itself anyway.
+
+    Windows are not always among the features that attention is told of (Phi-MoE); here they are.
+
+    Raises:
+        CannotPackError: a window, or a rule of the model's own, is asked for.
+
+    """
+    if local_size is not None or use_vmap:
+        raise CannotPackError(f"its attention has {'a window' if local_size else 'a mask of its own'}")
+
+
 def _flash(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: _Layout, causal: bool, scale: float
 ) -> torch.Tensor:
@@ -149,21 +175,22 @@ def _by_runs(
 ) -> torch.Tensor:
     """A run of texts of one length is a rectangle; computed in pieces whose scores stay in the cache."""
     n_heads, _, width = query.shape[1:]
-    # (T, H, D), where the tokens of a text are neighbours
-    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    states = torch.empty_like(query, memory_format=torch.contiguous_format)
-    # flash attention of a CPU without matrix tiles multiplies bfloat16 slowly; products of whole matrices do not
-    one = _products if query.dtype == torch.bfloat16 and not query.is_cuda else _sdpa
-    start = 0
+    shapes = []
     for length, n in layout.runs:
         step = n if query.is_cuda else max(1, _SCORES_AT_ONCE // (n_heads * length * length))
-        for first in range(0, n, step):
-            m = min(step, n - first)
-            tokens = slice(start + first * length, start + (first + m) * length)
-            q, k, v = (x[tokens].view(m, length, n_heads, width).transpose(1, 2) for x in (query, key, value))
-            states[tokens].view(m, length, n_heads, width).copy_(one(q, k, v, causal, scale).transpose(1, 2))
-        start += n * length
-    return states[None]
+        shapes += [(min(step, n - first), length) for first in range(0, n, step)]
+    # (T, H, D), where the tokens of a text are neighbours; split, whose gradient is one copy, not one per piece
+    sizes = [m * length for m, length in shapes]
+    pieces = zip(*(torch.split(x[0].transpose(0, 1), sizes) for x in (query, key, value)), strict=True)
+    half_on_cpu = query.dtype == torch.bfloat16 and not query.is_cuda
+    found = []
+    for shape, piece in zip(shapes, pieces, strict=True):
+        # flash attention of a CPU without matrix tiles multiplies bfloat16 slowly; products of whole matrices do not,
+        # but hold all scores of a text
+        one = _products if half_on_cpu and n_heads * shape[1] ** 2 <= _MOST_SCORES else _sdpa
+        q, k, v = (x.view(*shape, n_heads, width).transpose(1, 2) for x in piece)
+        found.append(one(q, k, v, causal, scale).transpose(1, 2))
+    return torch.cat([piece.reshape(-1, n_heads, width) for piece in found])[None]
 
 
 def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float) -> torch.Tensor:

@@ -70,10 +70,10 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
         ) from e
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table, row_group_size: int | None = None) -> None:
     """Write one Parquet file atomically."""
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, row_group_size, compression="zstd")
 
 
 def write_tensors(

@@ -1,0 +1,195 @@
+"""User text and item text, read together, to a number: what the user would rate the item, or whether they buy it.
+
+The user is what they say of themselves and the titles they liked, drawn anew each time an example is met; the encoder
+reads them and the item's text as one sequence, so that every word of one meets every word of the other. That knows
+more than two vectors do and costs a pass for each pair: it is for few candidates, not for a whole catalogue.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from scipy.special import expit, logit
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import nn
+from torch.nn import functional
+
+from pipelines.core.config import FinetuneConfig
+from pipelines.core.finetune.augment import Augmentation
+from pipelines.core.finetune.calibration import (
+    Calibration,
+    DoubleArray,
+    affine,
+    expected_calibration_error,
+    platt,
+    rating_calibration_error,
+)
+from pipelines.core.finetune.examples import HISTORY, LABEL
+from pipelines.core.finetune.head import linear_head
+from pipelines.core.finetune.network import TextNetwork
+from pipelines.core.finetune.objective import Draws, Encode, Prepared
+from pipelines.core.finetune.tokens import Template, TokenArray, TokenTable
+from pipelines.core.schema import ITEM_IDX, USER_IDX
+
+_LABELS = "labels"
+_LEAST_SHARE = 1e-4
+"""A mean label nearer to 0 or 1 than this starts as this far from it, or its logit would be infinite."""
+
+
+@dataclass(frozen=True)
+class Pairwise(ABC):
+    """What both objectives share; rows have user_idx, item_idx, label and history (list): other items the user liked.
+
+    Attributes:
+        items: their texts; field 0 is the title.
+        users: what they say of themselves, by user_idx; None where nobody says anything.
+        template: of the model.
+        mean: of the training labels; what the head answers before it has learnt anything.
+        settings: of the fine-tuning.
+
+    """
+
+    items: TokenTable
+    users: TokenTable | None
+    template: Template
+    mean: float
+    settings: FinetuneConfig
+
+    compares_examples = False
+
+    def head(self, network: TextNetwork) -> nn.Module:
+        """One number, at first the mean label."""
+        return linear_head(network.n_dimensions, [self._start()])
+
+    def prepare(self, rows: pa.Table, draws: Draws | None) -> Prepared:
+        """One sequence an example; without `draws`, of the first titles of each history."""
+        columns = (rows.column(c).to_pylist() for c in (USER_IDX, ITEM_IDX, HISTORY))
+        sequences = [
+            self._sequence(user, item, history, draws(place) if draws is not None else None)
+            for place, (user, item, history) in enumerate(zip(*columns, strict=True))
+        ]
+        labels = torch.tensor(rows.column(LABEL).to_numpy(), dtype=torch.float32)
+        return Prepared(sequences, {_LABELS: labels})
+
+    def _sequence(
+        self, user: int, item: int, history: Sequence[int], rng: np.random.Generator | None
+    ) -> list[int]:
+        """User, then item; the item keeps half of the room at least, if it has so much to say."""
+        most, middle = self.settings.max_tokens, self.template.middle
+        liked = history if rng is None else rng.permutation(np.asarray(history, dtype=np.int64)).tolist()
+        own = [] if self.users is None else [self._text(self.users, user, rng)]
+        told = [*own, *(self._title(i) for i in liked[: self.settings.max_history])]
+        text = self._text(self.items, item, rng)
+        room = most - len(self.template.one([], most)) - len(middle) - min(len(text), most // 2)
+        parts = [part for part in told if len(part)]
+        return self.template.several([Template((), middle, ()).several(parts, max(room, 0)), text], most)
+
+    def _text(self, table: TokenTable, row: int, rng: np.random.Generator | None) -> TokenArray:
+        s = self.settings
+        if rng is None:
+            return table[row]
+        return Augmentation(s.token_dropout, s.span_dropout, s.field_dropout)(table, row, rng)
+
+    def _title(self, item: int) -> TokenArray:
+        title: TokenArray = self.items[item][self.items.fields(item) == 0]
+        return title
+
+    def raw(self, encode: Encode, rows: pa.Table) -> DoubleArray:
+        """(n,) outputs of the network: ratings, or logits."""
+        return encode(self.prepare(rows, None).sequences).double().numpy().reshape(-1)
+
+    def measure(self, encode: Encode, rows: pa.Table) -> dict[str, float]:
+        """`figures` of what the network says."""
+        return self.figures(labels_of(rows), self.raw(encode, rows))
+
+    def calibrated(self, encode: Encode, rows: pa.Table) -> Calibration:
+        """How the outputs of a finished network should be read, from examples it has not learnt."""
+        return self.line(self.raw(encode, rows), labels_of(rows))
+
+    @abstractmethod
+    def _start(self) -> float:
+        """Output for the mean label."""
+
+    @abstractmethod
+    def figures(self, labels: DoubleArray, raw: DoubleArray) -> dict[str, float]:
+        """How well outputs (n,) meet labels (n,); NaN where there are none."""
+
+    @abstractmethod
+    def line(self, raw: DoubleArray, labels: DoubleArray) -> Calibration:
+        """The calibration that fits this kind of output."""
+
+
+class Rating(Pairwise):
+    """Squared error of a number in the unit of the labels."""
+
+    metric = "negative_mae"
+
+    def _start(self) -> float:
+        return self.mean
+
+    def loss(self, outputs: torch.Tensor, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(prediction - rating)^2, summed."""
+        return functional.mse_loss(
+            outputs[:, 0, 0], columns[_LABELS].to(outputs.device, outputs.dtype), reduction="sum"
+        )
+
+    def disagreement(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Squared difference, summed."""
+        return functional.mse_loss(one, other, reduction="sum")
+
+    def figures(self, labels: DoubleArray, raw: DoubleArray) -> dict[str, float]:
+        """Mean absolute and root mean square error, and calibration error, in the unit of the labels."""
+        gap = raw - labels
+        mae = float(np.abs(gap).mean()) if len(gap) else float("nan")
+        rmse = float(np.sqrt((gap**2).mean())) if len(gap) else float("nan")
+        error = rating_calibration_error(labels, raw)
+        return {self.metric: -mae, "mae": mae, "rmse": rmse, "calibration_error": error}
+
+    def line(self, raw: DoubleArray, labels: DoubleArray) -> Calibration:
+        """Least squares."""
+        return affine(raw, labels)
+
+
+class Purchase(Pairwise):
+    """Binary cross-entropy of a probability; labels are 1 and 0, rows of both are wanted."""
+
+    metric = "auc"
+
+    def _start(self) -> float:
+        return float(logit(np.clip(self.mean, _LEAST_SHARE, 1 - _LEAST_SHARE)))
+
+    def loss(self, outputs: torch.Tensor, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """-log of the probability of what happened, summed."""
+        labels = columns[_LABELS].to(outputs.device, outputs.dtype)
+        return functional.binary_cross_entropy_with_logits(outputs[:, 0, 0], labels, reduction="sum")
+
+    def disagreement(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Mean of both Kullback-Leibler divergences, summed; of two Bernoullis with logits a, b: (p - q)(a - b) / 2."""
+        return 0.5 * ((torch.sigmoid(one) - torch.sigmoid(other)) * (one - other)).sum()
+
+    def figures(self, labels: DoubleArray, raw: DoubleArray) -> dict[str, float]:
+        """Area under the ROC curve (0.5 where all labels are one), log loss and ECE of logits."""
+        if not len(labels):
+            return dict.fromkeys((self.metric, "log_loss", "ece"), float("nan"))
+        probability: npt.NDArray[np.float64] = expit(raw)
+        return {
+            self.metric: float(roc_auc_score(labels, raw)) if len(np.unique(labels)) > 1 else 0.5,
+            "log_loss": float(log_loss(labels, probability, labels=[0.0, 1.0])),
+            "ece": expected_calibration_error(labels, probability),
+        }
+
+    def line(self, raw: DoubleArray, labels: DoubleArray) -> Calibration:
+        """Platt's."""
+        return platt(raw, labels)
+
+
+def labels_of(rows: pa.Table) -> DoubleArray:
+    """(n,) labels of examples."""
+    found: DoubleArray = rows.column(LABEL).to_numpy().astype(np.float64)
+    return found

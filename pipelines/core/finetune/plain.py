@@ -1,0 +1,80 @@
+"""What needs no fine-tuning, on the same rows: the mean of training, and a regression on frozen embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipelines.core.blend import normalize
+from pipelines.core.finetune.calibration import DoubleArray
+from pipelines.core.finetune.examples import HISTORY
+from pipelines.core.finetune.pairwise import Pairwise, Purchase, labels_of
+from pipelines.core.schema import ITEM_IDX, USER_IDX
+
+FloatArray = npt.NDArray[np.float32]
+
+_RIDGES = np.logspace(0, 6, 13)
+_INVERSE_PENALTIES = np.logspace(-5, 0, 6)
+_FOLDS = 3
+_MOST_ROWS = 20_000
+"""To learn from; a few hundred coefficients need no more."""
+
+
+def baselines(
+    objective: Pairwise,
+    train: pa.Table,
+    rows: pa.Table,
+    item_vectors: FloatArray,
+    user_vectors: FloatArray | None = None,
+) -> Mapping[str, dict[str, float]]:
+    """Figures of `rows`, as the objective gives them, by "mean" and "content".
+
+    Content is a ridge regression, or a logistic one for purchases, on the embeddings of user and item and their cosine;
+    its penalty is chosen by cross-validation. The user is the mean of what they say and of what they liked.
+
+    Args:
+        objective: whose figures and labels.
+        train: to learn from, as `rows`.
+        rows: with user_idx, item_idx, label and history.
+        item_vectors: (I, E) of the encoder as it is, of length 1.
+        user_vectors: (U, E) of what users say; zeros where they say nothing.
+
+    """
+    labels, truth = labels_of(train), labels_of(rows)
+    features = _features(rows, item_vectors, user_vectors)
+    given = _features(train.slice(0, _MOST_ROWS), item_vectors, user_vectors)
+    own = labels[: len(given)]
+    if isinstance(objective, Purchase):
+        mean = logit(labels.mean())
+        model = LogisticRegressionCV(
+            Cs=_INVERSE_PENALTIES, cv=_FOLDS, scoring="neg_log_loss", l1_ratios=(0.0,),
+            use_legacy_attributes=False, max_iter=200,
+        )  # fmt: skip
+        content = make_pipeline(StandardScaler(), model).fit(given, own).decision_function(features)
+    else:
+        mean = labels.mean()
+        content = make_pipeline(StandardScaler(), RidgeCV(_RIDGES)).fit(given, own).predict(features)
+    return {
+        "mean": objective.figures(truth, np.full(len(truth), mean)),
+        "content": objective.figures(truth, content),
+    }
+
+
+def _features(rows: pa.Table, item_vectors: FloatArray, user_vectors: FloatArray | None) -> DoubleArray:
+    """(n, 2E + 1) user, item, cosine."""
+    users = np.zeros((len(rows), item_vectors.shape[1]), dtype=np.float32)
+    if user_vectors is not None:
+        users += user_vectors[rows.column(USER_IDX).to_numpy()]
+    histories = rows.column(HISTORY).combine_chunks()
+    of_row = np.repeat(np.arange(len(rows)), histories.value_lengths().to_numpy())
+    np.add.at(users, of_row, item_vectors[histories.flatten().to_numpy()])
+    users = normalize(users)
+    items = item_vectors[rows.column(ITEM_IDX).to_numpy()]
+    return np.hstack([users, items, (users * items).sum(axis=1, keepdims=True)]).astype(np.float64)
