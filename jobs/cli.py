@@ -97,21 +97,26 @@ def tune(
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials in all, earlier ones included; else tune.trials.")
     ] = None,
-    model: Annotated[str, typer.Option(help="kindling, or the name of a baseline.")] = "kindling",
+    stage: Annotated[
+        str, typer.Option(help="model: settings of what is fitted; finetune: of what the encoder is taught.")
+    ] = "model",
+    model: Annotated[
+        str | None, typer.Option(help="kindling, or the name of a baseline.  [default: kindling]")
+    ] = None,
     write: Annotated[Path | None, typer.Option(help="Also write the best settings to this file.")] = None,
 ) -> None:
-    """Search for better settings on the validation slices; run again, it goes on where it was stopped."""
-    from jobs.tuning import print_tuning
+    """Search for better settings on validation; run again, it goes on where it was stopped."""
+    from jobs.tuning import print_tuning, stage_of
     from pipelines.cluster import shutdown
     from pipelines.core.storage import write_text
     from pipelines.progress import Progress
     from pipelines.tune import tune as run_tune
 
-    settings = load_config(config)
+    settings, searched = load_config(config), stage_of(stage, model)
     with _terminate_cleanly():
         try:
             tuned = run_tune(
-                settings, data, out.resolve(), model=model, trials=trials,
+                settings, data, out.resolve(), stage=searched, model=model or "kindling", trials=trials,
                 command=shlex.join(["kindling", *sys.argv[1:]]), progress=Progress(),
             )  # fmt: skip
         finally:

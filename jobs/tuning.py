@@ -1,14 +1,36 @@
-"""What `kindling tune` prints when it is done."""
+"""What `kindling tune` is asked for, and what it prints when it is done."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.core.errors import ConfigError
 from pipelines.core.study import DEFAULTS, Trial
 from pipelines.tune import Tuned
 
 _SHOWN = 10
+
+
+def stage_of(stage: str, model: str | None) -> Literal["model", "finetune"]:
+    """Whose settings are searched.
+
+    Raises:
+        ConfigError: no such stage, or a model where none is fitted.
+
+    """
+    if stage == "finetune":
+        if model is not None:
+            raise ConfigError(
+                f"--stage finetune with --model {model}: the encoder is taught before any model is fitted. Leave one "
+                "of them out."
+            )
+        return "finetune"
+    if stage != "model":
+        raise ConfigError(f"--stage {stage}; expected model or finetune.")
+    return "model"
 
 
 def print_tuning(tuned: Tuned) -> None:

@@ -15,31 +15,29 @@ import hashlib
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipelines.cluster import count_cpus, count_gpus, room_for_actors
+from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.config import Config
-from pipelines.core.encoder import encoder_fingerprint, load_pretrained
+from pipelines.core.encoder import encoder_fingerprint
 from pipelines.core.errors import ConfigError, KindlingError
 from pipelines.core.finetune import checkpoint
-from pipelines.core.finetune.examples import field_starts, load_examples
-from pipelines.core.finetune.files import ExampleFiles
-from pipelines.core.finetune.order import BATCHES_PER_WINDOW
-from pipelines.core.finetune.setup import export, prepare
-from pipelines.core.finetune.tokens import tokenize, write_tokens
+from pipelines.core.finetune.setup import beside, export, prepare
 from pipelines.core.layout import Layout
-from pipelines.core.schema import TEXT
-from pipelines.core.storage import part_paths, read_json, write_json, write_text
+from pipelines.core.readers import open_filesystem
+from pipelines.core.storage import digest_file, read_json, write_json, write_text
+from pipelines.examples import files_of, write_examples
 from pipelines.progress import Progress
 from pipelines.trackers import check_trackers
 from pipelines.training import Spec, train_worker
 
 __all__ = ["fingerprint", "run"]
 
+_NOTE = "kindling.json"
+"""Beside an encoder's weights: up to when it has learnt from behaviour."""
 _ATTEMPTS = 3
 """Workers may be lost as often before the stage gives up."""
 _FOR_OTHERS = 1
@@ -47,8 +45,21 @@ _FOR_OTHERS = 1
 
 
 def fingerprint(data: str, config: Config) -> str:  # noqa: ARG001 - one shape for all stages
-    """Hash of the encoder that is taught; constant where none is."""
-    return encoder_fingerprint(config.encoder) if config.finetune.objective != "none" else ""
+    """Hash of the encoder that is taught and of the files that are named; constant where nothing is learnt."""
+    settings = config.finetune
+    if settings.objective == "none":
+        return ""
+    named = (settings.labels if settings.objective == "classification" else None, settings.synonyms)
+    return " ".join([encoder_fingerprint(config.encoder), *(_digest(uri) for uri in named if uri)])
+
+
+def _digest(uri: str) -> str:
+    """Of a file's content; of a remote one's size and time. Empty where there is none: reading it will say so."""
+    filesystem, path = open_filesystem(uri)
+    if Path(path).is_file():
+        return digest_file(Path(path))
+    info = filesystem.get_file_info(path)
+    return f"{info.size} {info.mtime}" if info.is_file else ""
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
@@ -56,11 +67,12 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     settings = config.finetune
     if settings.objective == "none":
         return {"objective": "none"}
-    name = _run_name(config, layout)
     check_trackers(settings)
+    config, since = _continued(config, layout)
+    name = _run_name(config, layout)
     spec = Spec(config, layout, layout.finetune_run(name), _workers(config))
     with progress.bar("writing examples", 1) as advance:
-        ray.get(_write_examples.remote(config, layout))
+        newest: float | None = ray.get(write_examples.remote(config, layout, since))
         advance()
     spec.log.parent.mkdir(parents=True, exist_ok=True)
     with progress.following(spec.log, "training", settings.steps):
@@ -69,7 +81,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         raise KindlingError(
             f"training ended without a checkpoint. Run the build again; {spec.run} tells more."
         )
-    report: dict[str, object] = ray.get(_export.remote(config, layout, Path(result.checkpoint.path)))
+    report: dict[str, object] = ray.get(_export.remote(config, layout, Path(result.checkpoint.path), newest))
     write_json(layout.finetune_report, report)
     for leftover in layout.finetune_run(name).parent.glob("*"):  # of this and of earlier settings
         if leftover.name != name:
@@ -90,6 +102,20 @@ def _run_name(config: Config, layout: Layout) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
+def _continued(config: Config, layout: Layout) -> tuple[Config, float | None]:
+    """Settings with the encoder to start from, and up to when it has learnt already."""
+    if config.finetune.continue_from == "base" or not layout.current.is_file():
+        return config, None
+    folder = BundlePaths(layout.bundle(current_version(layout))).encoder
+    if not folder.is_dir():  # published without a fine-tuned encoder
+        return config, None
+    note = folder / _NOTE
+    since: float | None = read_json(note)["newest"] if note.is_file() else None
+    return config.model_copy(
+        update={"encoder": config.encoder.model_copy(update={"model": str(folder)})}
+    ), since
+
+
 def _workers(config: Config) -> int:
     asked, gpus = config.finetune.workers, count_gpus()
     room = gpus or room_for_actors()
@@ -104,31 +130,6 @@ def _workers(config: Config) -> int:
             f"finetune.batch_size = {config.finetune.batch_size} is less than its {chosen} workers."
         )
     return chosen
-
-
-def _files(config: Config, layout: Layout) -> ExampleFiles:
-    return ExampleFiles(layout.examples, histories_end=config.finetune.objective == "next_behaviour")
-
-
-@ray.remote
-def _write_examples(config: Config, layout: Layout) -> None:
-    """Rows, histories and tokens; then everything is put together once, so that what cannot work is told now."""
-    settings, files = config.finetune, _files(config, layout)
-    layout.examples.mkdir(parents=True, exist_ok=True)
-    files.write(load_examples(layout, settings), settings.batch_size * BATCHES_PER_WINDOW)
-    parts = [_tokenize.remote(config, path) for path in part_paths(layout.tables / "items")]
-    write_tokens(files.items, (ray.get(part) for part in parts))
-    prepare(config, files)
-
-
-@ray.remote
-def _tokenize(config: Config, path: Path) -> pa.RecordBatch:
-    tokenizer, _ = load_pretrained(config.encoder, "float32")
-    columns = [c for c in config.data.item_text if c in pq.read_schema(path).names]
-    table = pq.read_table(path, columns=[TEXT, *columns])
-    texts = table.column(TEXT).to_pylist()
-    starts = [field_starts(row, text, columns) for row, text in zip(table.to_pylist(), texts, strict=True)]
-    return tokenize(tokenizer, texts, starts, config.finetune.max_tokens)
 
 
 def _fit(spec: Spec) -> Result:
@@ -170,15 +171,13 @@ def _told_by(error: TrainingFailedError, spec: Spec) -> KindlingError:
 
 
 @ray.remote
-def _export(config: Config, layout: Layout, last: Path) -> dict[str, object]:
+def _export(config: Config, layout: Layout, last: Path, newest: float | None) -> dict[str, object]:
     """Write the encoder with its best weights; returns the report."""
-    setup = prepare(config, _files(config, layout))
-    state = checkpoint.load(last)
-    layout.tuned_encoder.mkdir(parents=True, exist_ok=True)
-    export(setup, state.best, layout.tuned_encoder, layout.tuned_head, config)
+    files = files_of(config, layout)
+    setup, state = prepare(config, files), checkpoint.load(last)
     standing = state.standing
     first, best = standing.curve[0], standing.curve[standing.best]
-    return {
+    report: dict[str, object] = {
         "objective": config.finetune.objective,
         "base": encoder_fingerprint(config.encoder),
         "metric": setup.objective.metric,
@@ -187,6 +186,13 @@ def _export(config: Config, layout: Layout, last: Path) -> dict[str, object]:
         "steps": standing.step,
         "best_step": best.step,
         "stopped": standing.stopped,
+        "examples": {"train": files.count("train"), "validation": files.count("validation")},
         "examples_per_second": max(point.rate for point in standing.curve),
         "curve": [vars(point) for point in standing.curve],
     }
+    report |= beside(config, setup, files, state.best)
+    layout.tuned_encoder.mkdir(parents=True, exist_ok=True)
+    export(setup, state.best, layout.tuned_encoder, layout.tuned_head, config)
+    write_json(layout.tuned_encoder / _NOTE, {"newest": newest})
+    told: dict[str, object] = checkpoint.without_nan(report)
+    return told

@@ -235,8 +235,11 @@ def _run_stages(
 
 
 def _as_seen_by(stage: Stage, config: Config, layout: Layout) -> Config:
-    """The settings of a stage: after finetune, its encoder is in the place of the one it was made from."""
-    if config.finetune.objective == "none" or stage.name in _BEFORE_TUNED:
+    """The settings of a stage: after finetune, its encoder is in the place of the one it was made from.
+
+    Of the objectives, `contrastive` alone shapes vectors to be compared; what others leave is a model of its own.
+    """
+    if config.finetune.objective != "contrastive" or stage.name in _BEFORE_TUNED:
         return config
     tuned = config.encoder.model_copy(update={"model": str(layout.tuned_encoder)})
     return config.model_copy(update={"encoder": tuned})

@@ -22,11 +22,14 @@ from pipelines.core.config import Config
 from pipelines.core.finetune import checkpoint
 from pipelines.core.finetune.checkpoint import Point, State
 from pipelines.core.finetune.files import ExampleFiles
+from pipelines.core.finetune.forgetting import GeneralTexts
 from pipelines.core.finetune.loop import Training
+from pipelines.core.finetune.next_behaviour import NextBehaviour
 from pipelines.core.finetune.order import BATCHES_PER_WINDOW, Order
 from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.setup import prepare
 from pipelines.core.layout import Layout
+from pipelines.examples import files_of
 from pipelines.trackers import start_trackers
 
 _STEPS_PER_TASK = 32
@@ -52,9 +55,7 @@ class Spec:
     @property
     def files(self) -> ExampleFiles:
         """What is learnt from."""
-        return ExampleFiles(
-            self.layout.examples, histories_end=self.config.finetune.objective == "next_behaviour"
-        )
+        return files_of(self.config, self.layout)
 
     @property
     def order(self) -> Order:
@@ -81,15 +82,11 @@ def train_worker(told: dict[str, Any]) -> None:
     last = train.get_checkpoint()
     state = checkpoint.load(Path(last.path)) if last is not None else None
     with _Watch(spec, workers, state.standing.step if state else 0) as watch:
-        Training(
-            setup.learner,
-            setup.objective,
-            spec.config.finetune,
-            spec.order,
-            spec.files.validation(),
-            workers,
-            watch,
-        ).run(_rows_from(spec, workers), state)
+        training = Training(
+            setup.learner, setup.objective, spec.config.finetune, spec.order, spec.files.validation(), workers, watch,
+            None if isinstance(setup.objective, NextBehaviour) else GeneralTexts.of(setup.tokenizer),
+        )  # fmt: skip
+        training.run(_rows_from(spec, workers), state)
 
 
 class _TakeRows:
@@ -171,7 +168,7 @@ class _Watch:
         return None
 
     def _tell(self, step: int, figures: dict[str, float]) -> None:
-        self._log.write(json.dumps({"step": step, **figures}) + "\n")
+        self._log.write(json.dumps(checkpoint.without_nan({"step": step, **figures})) + "\n")
         self._log.flush()
         for name, value in figures.items():
             self._board.add_scalar(name, value, step)

@@ -90,15 +90,17 @@ def content_hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def load_pretrained(config: EncoderConfig, dtype: str) -> tuple[Any, Any]:
+def load_pretrained(config: EncoderConfig, dtype: str, *, causal: bool = False) -> tuple[Any, Any]:
     """Tokenizer and model, weights in the number format `dtype`, on the CPU.
+
+    `causal` asks for a decoder with its scores of words.
 
     Raises:
         ConfigError: it cannot be loaded, or lacks weights; says what was looked for and where.
 
     """
     import torch  # noqa: PLC0415
-    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
     from transformers.utils import logging as hf_logging  # noqa: PLC0415
 
     hf_logging.disable_progress_bar()
@@ -106,7 +108,7 @@ def load_pretrained(config: EncoderConfig, dtype: str) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         # safetensors only: a pickled checkpoint can run code when loaded
-        model, loading = AutoModel.from_pretrained(
+        model, loading = (AutoModelForCausalLM if causal else AutoModel).from_pretrained(
             path, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, ImportError, SafetensorError) as e:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 OURS = "kindling"
+FINETUNE = "finetune"
+"""What is tuned where it is no model but the teaching of the encoder; also the section of its settings."""
 OF_BASELINES = "evaluate.baseline_settings"
 """Where the settings of baselines are in a configuration."""
 
@@ -58,6 +60,34 @@ SPACES: dict[str, dict[str, object]] = {
     },
 }
 """What is searched when `tune.search` says nothing about a model."""
+_OF_HEADS: dict[str, object] = {
+    "finetune.learning_rate": [5e-6, 5e-4],
+    "finetune.head_learning_rate": [1e-4, 1e-2],
+    "finetune.layer_decay": [0.6, 1.0, "linear"],
+    "finetune.dropout": {"choices": [0.0, 0.1]},
+    "finetune.token_dropout": {"choices": [0.0, 0.1, 0.2]},
+}
+FINETUNE_SPACES: dict[str, dict[str, object]] = {
+    "contrastive": {
+        "finetune.learning_rate": [5e-6, 5e-4],
+        "finetune.temperature": [0.01, 0.2],
+        "finetune.history_share": [0.0, 1.0, "linear"],
+        "finetune.popularity_correction": [0.0, 1.0, "linear"],
+        "finetune.layer_decay": [0.6, 1.0, "linear"],
+        "finetune.token_dropout": {"choices": [0.0, 0.1, 0.2]},
+    },
+    "rating": _OF_HEADS,
+    "purchase": _OF_HEADS,
+    "classification": {**_OF_HEADS, "finetune.label_smoothing": {"choices": [0.0, 0.05, 0.1]}},
+    "next_behaviour": {
+        "finetune.learning_rate": [5e-6, 5e-4],
+        "finetune.layer_decay": [0.6, 1.0, "linear"],
+        "finetune.dropout": {"choices": [0.0, 0.1]},
+        "finetune.candidate_loss": {"choices": [0.0, 0.3, 1.0]},
+        "finetune.discount": [0.0, 1.0, "linear"],
+    },
+}
+"""The same for the teaching of the encoder, by its objective."""
 _SHARED = ("own_text_items", "query_items", "history_power")
 KEYS_OF: dict[str, tuple[str, ...]] = {
     "popularity": (),

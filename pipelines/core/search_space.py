@@ -19,9 +19,9 @@ from optuna.distributions import (
 from pydantic import ValidationError
 
 from pipelines.core.baselines.settings import BaselineSettings, baseline_settings
-from pipelines.core.config import BlendConfig, Config, FactorizeConfig, Section
+from pipelines.core.config import BlendConfig, Config, FactorizeConfig, FinetuneConfig, Section
 from pipelines.core.errors import ConfigError
-from pipelines.core.search_defaults import KEYS_OF, OF_BASELINES, OURS, SPACES
+from pipelines.core.search_defaults import FINETUNE, FINETUNE_SPACES, KEYS_OF, OF_BASELINES, OURS, SPACES
 
 Value = float | int | str
 Settings = dict[str, Value]
@@ -33,6 +33,7 @@ ITERATIONS = "factorize.iterations"
 _SECTIONS: dict[str, type[Section]] = {
     "factorize": FactorizeConfig,
     "blend": BlendConfig,
+    FINETUNE: FinetuneConfig,
     OF_BASELINES: BaselineSettings,
 }
 _NEVER = {
@@ -40,7 +41,23 @@ _NEVER = {
     "factorize.shards": "it changes no result",
     "factorize.seed": "a lucky seed is no setting",
     f"{OF_BASELINES}.n_threads": "it changes no result",
+    "finetune.objective": "what is learnt is no setting; tune one objective and then the other",
+    "finetune.seed": "a lucky seed is no setting",
+    "finetune.max_forgetting": "it is a limit, which no figure of validation can choose",
+    "finetune.lora_targets": "it is a list of names; set it and compare two studies",
 }
+_WHY_NEVER = {
+    "it changes no result": ("workers", "micro_batch", "checkpoint_activations", "mlflow", "wandb"),
+    "trials are compared validation by validation and each leaves the best of its own; set it for all of them": (
+        "steps", "evaluate_every", "patience",
+    ),
+    "figures of different validations cannot be compared": ("validation_rows", "candidates"),
+    "it changes the examples, which are written once for all trials; set it and compare two studies": (
+        "max_tokens", "hard_negatives", "negatives", "synonyms", "synonym_share", "labels", "continue_from",
+        "replay_share",
+    ),
+}  # fmt: skip
+_NEVER |= {f"{FINETUNE}.{key}": why for why, keys in _WHY_NEVER.items() for key in keys}
 _SHAPES = '[low, high] (logarithmic), [low, high, "linear"] or {choices = [...]}'
 _DIGITS = 3
 """Of a suggested number; more would say nothing and be tedious to read in a committed file."""
@@ -138,17 +155,21 @@ def parse_axis(name: str, raw: object) -> Axis:
         raise ValueError(f"{name} is not searched: {_NEVER[name]}")
     if section not in _SECTIONS or key not in _SECTIONS[section].model_fields:
         raise ValueError(
-            f"{name} cannot be searched; expected a setting of factorize, blend or {OF_BASELINES} such as "
+            f"{name} cannot be searched; expected a setting of factorize, blend, {FINETUNE} or {OF_BASELINES} such as "
             "factorize.alpha. What comes before the fit, texts and profiles, is computed once for all trials"
         )
-    whole = _SECTIONS[section].model_fields[key].annotation is int
-    axis = _read_axis(name, raw, whole=whole)
+    kind = _SECTIONS[section].model_fields[key].annotation
+    if kind is bool and isinstance(raw, Mapping) and raw.get("choices") in ([False, True], [True, False]):
+        return Axis(name, (False, True))
+    axis = _read_axis(name, raw, whole=kind is int)
     for value in axis.choices or (axis.low, axis.high):
         try:
             _SECTIONS[section].model_validate({key: value})
         except ValidationError as e:
-            message = e.errors()[0]["msg"]
-            raise ValueError(f"{name} = {value!r}: {message[0].lower()}{message[1:]}") from e
+            # whether a value goes with others is seen in the trial that has them all
+            messages = [problem["msg"] for problem in e.errors() if problem["loc"]]
+            if messages:
+                raise ValueError(f"{name} = {value!r}: {messages[0][0].lower()}{messages[0][1:]}") from e
     return axis
 
 
@@ -192,14 +213,17 @@ def _is_number(value: object) -> bool:
 def make_space(config: Config, model: str) -> Space:
     """The axes of `tune.search` that are of this model, or the usual ones where there are none.
 
+    Args:
+        config: the present settings.
+        model: `kindling`, a baseline, or `finetune` for the teaching of the encoder.
+
     Raises:
         ConfigError: no such model, nothing to search, or a range that cannot hold the present value.
 
     """
-    if model not in SPACES:
-        raise ConfigError(f"no model is called '{model}'; expected one of {', '.join(SPACES)}.")
+    usual = _usual(config, model)
     chosen = {name: axis for name, axis in config.tune.search.items() if _is_of(name, model)}
-    axes = [parse_axis(name, raw) for name, raw in (chosen or SPACES[model]).items()]
+    axes = [parse_axis(name, raw) for name, raw in (chosen or usual).items()]
     if not axes:
         raise ConfigError(f"the model '{model}' has no settings to search; tune another one.")
     present = {a.name: value_of(config, a.name) for a in axes}
@@ -210,9 +234,23 @@ def make_space(config: Config, model: str) -> Space:
     return Space(model, fitted, swept, present) if fitted else Space(model, swept, (), present)
 
 
+def _usual(config: Config, model: str) -> dict[str, object]:
+    objective = config.finetune.objective
+    if model == FINETUNE and objective not in FINETUNE_SPACES:
+        raise ConfigError(
+            f"finetune.objective = '{objective}': nothing is learnt, so there is nothing to tune. Set it to one of "
+            f"{', '.join(FINETUNE_SPACES)}."
+        )
+    if model != FINETUNE and model not in SPACES:
+        raise ConfigError(f"no model is called '{model}'; expected one of {', '.join(SPACES)}.")
+    return FINETUNE_SPACES[objective] if model == FINETUNE else SPACES[model]
+
+
 def _is_of(name: str, model: str) -> bool:
+    if model == FINETUNE:
+        return name.startswith(f"{FINETUNE}.")
     if model == OURS:
-        return not name.startswith(OF_BASELINES)
+        return not name.startswith((OF_BASELINES, f"{FINETUNE}."))
     return name.startswith(tuple(f"{OF_BASELINES}.{key}" for key in KEYS_OF[model]))
 
 

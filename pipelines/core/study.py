@@ -2,12 +2,15 @@
 
 That file is the whole state. A study that was killed goes on from it: trials that ended are told to the search again,
 those that had only started are tried again under their number, and both count among the trials that were asked for.
+A trial that takes long keeps its state beside the file, see `place_of`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -18,7 +21,6 @@ import optuna
 
 from pipelines.core.objective import Figures
 from pipelines.core.search_space import Settings, Space
-from pipelines.core.slices import SliceName
 from pipelines.core.storage import write_text
 
 State = Literal["COMPLETE", "PRUNED", "ERROR"]
@@ -61,7 +63,7 @@ class Journal:
     Attributes:
         ended: trials by number.
         started: what was proposed, by number; those that ended among them.
-        users: of each slice of the objective, or None before they were counted.
+        users: of each slice of the objective, or None before they were counted; of a fine-tuning its examples.
 
     """
 
@@ -70,7 +72,7 @@ class Journal:
         self.path = path
         self.ended: dict[int, Trial] = {}
         self.started: dict[int, Settings] = {}
-        self.users: dict[SliceName, int] | None = None
+        self.users: dict[str, int] | None = None
         self._running: set[int] = set()  # numbers this process gave out
         whole = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -87,13 +89,15 @@ class Journal:
                 trial = Trial(**event["trial"])
                 self.ended[trial.number] = trial
         write_text(path, "".join(f"{line}\n" for line in whole))
+        for leftover in folder_of(path).glob(".*"):  # of trials that were killed while they wrote
+            shutil.rmtree(leftover, ignore_errors=True)
 
     @property
     def interrupted(self) -> dict[int, Settings]:
         """Trials that started and did not end, by number."""
         return {n: s for n, s in self.started.items() if n not in self.ended}
 
-    def open(self, users: dict[SliceName, int]) -> None:
+    def open(self, users: dict[str, int]) -> None:
         """Note how many users each slice of the objective has."""
         if self.users is None:
             self.users = users
@@ -114,15 +118,34 @@ class Journal:
         self._running.clear()
 
     def end(self, trial: Trial) -> None:
-        """Note that a trial ended."""
+        """Note that a trial ended; it needs no state any more."""
         self.ended[trial.number] = trial
         self._append({"event": "ended", "trial": asdict(trial)})
+        place = place_of(self.path, trial.proposed)
+        for state in place.parent.glob(f"{place.name}.*"):
+            shutil.rmtree(state, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove what trials shared and kept beside the file, unless some were interrupted."""
+        if not self.interrupted:
+            shutil.rmtree(folder_of(self.path), ignore_errors=True)
 
     def _append(self, event: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
+
+
+def folder_of(journal: Path) -> Path:
+    """What trials of a study share, and what those that run keep; of no use when all have ended."""
+    return journal.with_suffix("")
+
+
+def place_of(journal: Path, proposed: Settings) -> Path:
+    """How the names of folders begin in which a trial keeps its state, until it ends."""
+    key = hashlib.blake2b(json.dumps(proposed, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return folder_of(journal) / key
 
 
 def best_of(trials: Iterable[Trial]) -> Trial | None:

@@ -11,7 +11,7 @@ only the values next to the best so far are tried.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +32,7 @@ from pipelines.core.objective import Figures, Objective
 from pipelines.core.passes import passes
 from pipelines.core.scoring import Asked, IntArray, Scorer
 from pipelines.core.search_defaults import OURS
-from pipelines.core.search_space import ITERATIONS, Axis, Settings, Value
+from pipelines.core.search_space import ITERATIONS, Axis, Settings, Space, Value, apply
 from pipelines.core.slices import Slice, SliceName
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ class Measured:
     """What one way of reading one pass reached.
 
     Attributes:
-        number: of the pass, from 1.
+        number: of the pass, from 1; 0 for a fine-tuning that made nothing better.
         objective: higher is better.
         settings: the swept ones, and the number of iterations, where the model has them.
         figures: behind the objective.
@@ -54,6 +54,49 @@ class Measured:
     objective: float
     settings: Settings
     figures: Figures
+
+
+Tell = Callable[[int, Measured, bool], None]
+"""After each pass of a trial: its number, the best pass yet, whether it was the last one."""
+
+
+@dataclass(frozen=True)
+class ModelTrials:
+    """How trials of one study fit and measure a model.
+
+    Attributes:
+        config: the present settings.
+        space: what varies.
+        objective: what counts.
+        material: what all of them are fitted and measured on.
+
+    """
+
+    config: Config
+    space: Space
+    objective: Objective
+    material: Material
+
+    def present(self, tell: Tell) -> None:
+        """Trial 0: what a build with the settings as they are would reach.
+
+        Raises:
+            ConfigError: the settings cannot be solved.
+
+        """
+        tell(1, measure_present(self.space.model, self.material, self.config, self.objective), True)
+
+    def attempt(self, settings: Settings, tell: Tell) -> None:
+        """Fit and measure, pass by pass.
+
+        Raises:
+            ConfigError: the settings cannot be solved.
+
+        """
+        config, tune = apply(self.config, settings), self.config.tune
+        reports = try_settings(self.space.model, self.material, config, self.space.swept, self.objective)
+        for number, best, finished in best_so_far(reports, tune.passes, tune.patience):
+            tell(number, best, finished)
 
 
 def try_settings(

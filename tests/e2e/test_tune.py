@@ -18,6 +18,7 @@ from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json
 from tests.conftest import SMALL_CONFIG, kill_group, kindling, start_kindling
 from tests.processes import descendants
+from tests.unit.tiny_models import make_tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -28,6 +29,22 @@ grace = 2
 trials = 4
 search = {"factorize.alpha" = [1.0, 60.0], "factorize.item_regularization" = [1.0, 300.0], "blend.gamma" = {choices = [0.0, 0.2, 1.0]}}
 """  # noqa: E501 - an inline table is one line
+
+
+FINETUNING = """
+[finetune]
+objective = "contrastive"
+steps = 120
+evaluate_every = 20
+batch_size = 16
+max_tokens = 24
+precision = "float32"
+validation_rows = 100
+[tune]
+grace = 6
+max_concurrent = 1
+search = {"finetune.learning_rate" = [1e-5, 3e-3], "finetune.temperature" = [0.02, 0.2]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +292,9 @@ def test_what_cannot_be_searched_is_refused_before_any_work(small_data: Path, tm
     assert (wrong.status, "factorize.alpha = [60.0, 1.0]; expected" in wrong.err) == (2, True)
     for options, said in (
         (("--model", "svd"), "no model is called 'svd'"),
+        (("--stage", "fitting"), "--stage fitting; expected model or finetune"),
+        (("--stage", "finetune", "--model", "als"), "Leave one of them out"),
+        (("--stage", "finetune"), "finetune.objective = 'none': nothing is learnt"),
         (("--trials", "0"), "'--trials': Input should be"),
     ):
         refused = kindling("tune", "--data", small_data, "--out", out, *options)
@@ -295,3 +315,39 @@ def test_a_build_and_a_study_keep_out_of_each_others_way(
         assert refused.status == 4, refused.err
     finally:
         kill_group(study)
+
+
+def test_a_study_of_fine_tuning_goes_on_in_the_middle_of_a_trial(small_data: Path, tmp_path: Path) -> None:
+    model, config, out = make_tiny("bert", tmp_path / "model"), tmp_path / "finetuning.toml", tmp_path / "out"
+    base = SMALL_CONFIG.replace("[encoder]", f'[encoder]\nmodel = "{model}"')
+    config.write_text(base + FINETUNING, encoding="utf-8")
+    options = ("tune", "--stage", "finetune", "--data", small_data, "--out", out, "--config", config)
+    studies = Layout(out).tuning("finetune") / "studies"
+    victim = start_kindling(*options, "--trials", "3")
+    try:
+        deadline = time.monotonic() + 200
+        while not (len(journal(out, "finetune")) > 2 and list(studies.glob("*/*.0000000[468]0"))):
+            assert victim.poll() is None, "it was over before it could be killed"
+            assert time.monotonic() < deadline, journal(out, "finetune")
+            time.sleep(0.02)
+    finally:
+        kill_group(victim)
+    (opened, present, begun) = journal(out, "finetune")
+    assert opened["users"] == {"validation": 100}
+    finished = kindling(*options, "--trials", "3")
+    assert finished.status == 0, finished.err
+    assert "3 trials, 2 of them now" in finished.out
+    told, layout = trials(out, "finetune"), Layout(out)
+    assert told[0] == present["trial"], "what had ended was not tried again"
+    assert told[1]["proposed"] == begun["proposed"] != told[2]["proposed"]
+    assert begun["proposed"]["finetune.learning_rate"] != told[0]["settings"]["finetune.learning_rate"]
+    for trial in told:
+        assert trial["state"] == "COMPLETE"
+        assert len(trial["curve"]) == 6
+        assert trial["objective"] == trial["curve"][-1] == trial["figures"]["validation"]["ndcg@20"]
+    best = max(told, key=lambda t: float(t["objective"]))
+    settings = load_config(layout.best_config("finetune")).finetune
+    assert settings.learning_rate == best["settings"]["finetune.learning_rate"]
+    assert "ndcg@20 of the best validation" in layout.tuning_report("finetune").read_text(encoding="utf-8")
+    assert not list(studies.glob("*/")), "what trials kept is of no use any more"
+    assert not layout.stage("finetune").exists()

@@ -13,8 +13,9 @@ from pipelines.core.baselines import BASELINES
 from pipelines.core.baselines.settings import baseline_settings
 from pipelines.core.config import Config, load_config, parse_config, to_toml
 from pipelines.core.errors import ConfigError
-from pipelines.core.search_defaults import OURS, SPACES
+from pipelines.core.search_defaults import FINETUNE, FINETUNE_SPACES, OURS, SPACES
 from pipelines.core.search_space import apply, flatten, make_space, parse_axis, value_of
+from pipelines.core.sections.finetuning import FinetuneConfig
 from pipelines.core.sections.measuring import BaselineName
 from tests.conftest import ROOT
 
@@ -51,6 +52,56 @@ def test_every_baseline_has_a_space() -> None:
     assert set(SPACES) == {OURS, *BASELINES} == {OURS, *get_args(BaselineName)}
 
 
+@pytest.mark.parametrize("objective", FINETUNE_SPACES)
+def test_every_objective_of_a_fine_tuning_has_a_space_that_can_be_tried_at_both_ends(objective: str) -> None:
+    start = config({}, finetune={"objective": objective, "labels": "labels.csv"})
+    space = make_space(start, FINETUNE)
+    assert set(space.start()) == set(FINETUNE_SPACES[objective])
+    for axis in space.fitted:
+        assert axis.distribution()._contains(axis.distribution().to_internal_repr(space.present[axis.name]))
+        for end in axis.choices or (axis.low, axis.high):
+            assert value_of(apply(start, {axis.name: end}), axis.name) == end
+
+
+def test_objectives_of_fine_tuning_are_all_there() -> None:
+    objectives = get_args(FinetuneConfig.model_fields["objective"].annotation)
+    assert set(objectives) == {"none", *FINETUNE_SPACES}
+    with pytest.raises(ConfigError, match=r"finetune.objective = 'none': nothing is learnt"):
+        make_space(config({"finetune.learning_rate": [1e-5, 1e-3]}), FINETUNE)
+
+
+def test_what_may_be_searched_of_a_fine_tuning() -> None:
+    """A new setting belongs here, or among those that are never searched, with the reason."""
+    raw: dict[str, object] = {
+        "train": {"choices": ["all", "layers"]}, "schedule": {"choices": ["linear", "cosine"]},
+        "precision": {"choices": ["bfloat16", "float32"]}, "class_weights": {"choices": [True, False]},
+        "batch_size": [16, 64], "max_history": [1, 9], "top_layers": [1, 3],
+        "lora_rank": {"choices": [4, 8]}, "r_drop": {"choices": [0.0, 1.0]}, "fgm": {"choices": [0.0, 0.1]},
+    }  # fmt: skip
+    searched = set()
+    for key in FinetuneConfig.model_fields:
+        try:
+            parse_axis(f"finetune.{key}", raw.get(key, {"choices": [0.1, 0.2]}))
+        except ValueError as e:
+            assert "is not searched" in str(e), e  # noqa: PT017 - both ways are fine
+        else:
+            searched.add(key)
+    assert searched == {
+        *raw, "learning_rate", "head_learning_rate", "layer_decay", "weight_decay", "warmup", "clip", "lora_alpha",
+        "dropout", "token_dropout", "span_dropout", "field_dropout", "label_smoothing", "temperature",
+        "history_share", "popularity_correction", "candidate_loss", "discount",
+    }  # fmt: skip
+
+
+def test_whether_values_go_together_is_seen_when_they_are_together() -> None:
+    assert parse_axis("finetune.r_drop", [0.1, 1.0]).high == 1.0
+    assert parse_axis("finetune.class_weights", {"choices": [True, False]}).choices == (False, True)
+    start = config({}, finetune={"dropout": 0.1})
+    assert apply(start, {"finetune.r_drop": 0.5}).finetune.r_drop == 0.5
+    with pytest.raises(ConfigError, match="set dropout too"):
+        apply(Config(), {"finetune.r_drop": 0.5})
+
+
 def test_the_documented_space_is_the_one_that_is_searched() -> None:
     page = (ROOT / "docs" / "decisions" / "0008-tuning.md").read_text(encoding="utf-8")
     block = page[page.index("    [tune.search]") : page.index("Whatever changes profiles")]
@@ -84,6 +135,16 @@ def test_ranges_and_choices_become_optunas() -> None:
         ("lexical.weight", [0.1, 1], "computed once for all trials"),
         ("factorize.iterations", [2, 9], "see tune.passes"),
         ("factorize.seed", [1, 9], "a lucky seed is no setting"),
+        ("finetune.seed", [1, 9], "a lucky seed is no setting"),
+        ("finetune.objective", {"choices": ["rating", "purchase"]}, "tune one objective and then the other"),
+        ("finetune.workers", [1, 2], "it changes no result"),
+        ("finetune.steps", [100, 300], "compared validation by validation"),
+        ("finetune.candidates", [100, 300], "different validations cannot be compared"),
+        ("finetune.max_tokens", [16, 64], "it changes the examples, which are written once for all trials"),
+        ("finetune.lora_targets", {"choices": ["query"]}, "a list of names"),
+        ("finetune.temperature", [0.1, 2.0], "finetune.temperature = 2.0: input should be less than or equal to 1"),
+        ("finetune.train", {"choices": ["all", "some"]}, "finetune.train = 'some': input should be 'all'"),
+        ("finetune.class_weights", [0, 1], "two numbers"),
         ("factorize.alpha", 3.0, r"factorize.alpha = 3.0; expected \[low, high\]"),
         ("factorize.alpha", [1.0], r"factorize.alpha = \[1.0\]; expected"),
         ("factorize.alpha", [1.0, 2.0, "cubic"], "'cubic'.*expected"),
@@ -136,8 +197,11 @@ def test_a_model_searches_its_own_settings() -> None:
             "blend.gamma": {"choices": [0.1, 0.5]},
             "evaluate.baseline_settings.als_alpha": [1.0, 2.0],
             "evaluate.baseline_settings.bm25_b": [0.1, 0.9],
-        }
+            "finetune.temperature": [0.01, 0.1],
+        },
+        finetune={"objective": "contrastive"},
     )
+    assert [a.name for a in make_space(searched, FINETUNE).fitted] == ["finetune.temperature"]
     ours, als, text = (make_space(searched, m) for m in (OURS, "als", "als_text"))
     assert [a.name for a in ours.fitted] == ["factorize.alpha"]
     assert [a.name for a in ours.swept] == ["blend.gamma"]

@@ -76,7 +76,7 @@ _EN = Opinions(
          "Good in parts, bad in parts.", "I can take it or leave it.", "An ordinary {kind}.",
          "Some will like it, some will not; I am undecided.", "It is okay, I suppose."),
         ("I am glad I bought it.", "I would buy this {kind} again.", "There is nothing to complain about.",
-         "Worth what it costs.", "Not bad at all.", "It has earned its place here.",
+         "Money well spent.", "Not bad at all.", "It has earned its place here.",
          "I was doubtful at first and was wrong.", "Happy with it so far."),
         ("I could not be happier.", "The best {kind} I have ever owned.", "I have told all my friends to get one.",
          "I cannot find a single fault.", "I would not give it back for anything.", "Five stars are not enough.",

@@ -21,6 +21,8 @@ SENTIMENTS = ("negative", "neutral", "positive")
 N_INTENSITIES = 5
 _NEUTRAL = 2
 _KINDS = 4
+_VERDICT_SHARE, _FACT_SHARE, _ASIDE_SHARE = 0.7, 0.4, 0.2
+"""Of the reviews: say what they think on the whole, tell a fact, speak of the delivery."""
 
 
 class ReviewConfig(BaseModel):
@@ -31,13 +33,13 @@ class ReviewConfig(BaseModel):
     n_reviews: int = Field(default=1000, ge=1, description="Number of reviews.")
     chinese_share: float = Field(default=0.3, ge=0.0, le=1.0, description="Share of the reviews in Chinese.")
     denied: float = Field(
-        default=0.3,
+        default=0.15,
         ge=0.0,
         le=1.0,
         description="Share of the statements put as the denial of their opposite.",
     )
     mixed: float = Field(
-        default=0.4,
+        default=0.25,
         ge=0.0,
         le=1.0,
         description="Share of the reviews that also say the opposite, before the turn.",
@@ -79,9 +81,9 @@ def _review(config: ReviewConfig, intensity: int, language: Language, rng: np.ra
     body = says.neither() if side == 0 else says.opinion(side, is_strong=abs(intensity - _NEUTRAL) > 1)
     if side and rng.random() < config.mixed:
         body = [says.statement(-side), _after(pick(words.turns, rng), says.verdict(intensity))]
-    elif rng.random() < 0.5:
+    elif rng.random() < _VERDICT_SHARE:
         body.append(says.verdict(intensity))
-    aside = [pick(words.asides[int(rng.integers(2))], rng)] if rng.random() < 0.25 else []
+    aside = [pick(words.asides[int(rng.integers(2))], rng)] if rng.random() < _ASIDE_SHARE else []
     return says.joined([*says.facts(), *aside, *body])
 
 
@@ -108,7 +110,7 @@ class _Speaker:
 
     def facts(self) -> list[str]:
         """One, or none."""
-        told = self._rng.random() < 0.5
+        told = self._rng.random() < _FACT_SHARE
         return [pick(self._words.facts, self._rng).format(kind=self._kind, use=self._use)] if told else []
 
     def verdict(self, intensity: int) -> str:

@@ -31,6 +31,7 @@ class Augmentation:
 
     def __call__(self, table: TokenTable, row: int, rng: np.random.Generator) -> TokenArray:
         """Tokens of one text; one at least, where it has any."""
+        table, row = table.wording(row, rng)
         tokens = table[row]
         if not len(tokens) or not (self.tokens or self.span or self.fields):
             return tokens

@@ -76,7 +76,7 @@ def save(folder: Path, state: State) -> None:
     """Write a state into a folder that is there; what reads it checks that the last file came."""
     for name, tensors in ((_WEIGHTS, state.weights), (_BEST, state.best), (_OPTIMIZER, state.optimizer)):
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / name)
-    write_json(folder / _PROGRESS, _without_nan(asdict(state.standing)))
+    write_json(folder / _PROGRESS, without_nan(asdict(state.standing)))
 
 
 def load(folder: Path) -> State:
@@ -93,23 +93,21 @@ def load(folder: Path) -> State:
             f"the checkpoint {folder} cannot be read: {e}. Remove it: `kindling finetune` goes on from the one before."
         ) from e
     raw = read_json(folder / _PROGRESS)
-    curve = [Point(**_with_nan(point)) for point in raw.pop("curve")]
+    curve = [Point(**point | {"figures": _with_nan(point["figures"])}) for point in raw.pop("curve")]
     return State(weights, best, moments, Standing(curve=curve, **raw))
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """JSON has no NaN, which is the loss before any step and may be a figure: null stands for it."""
+def without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """JSON has no NaN, which a figure may be: null stands for it."""
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_without_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _with_nan(value: Any) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, dict):
-        return {key: _with_nan(one) for key, one in value.items()}
-    return math.nan if value is None else value
+def _with_nan(figures: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
 def copy_weights(named: Mapping[str, nn.Parameter]) -> Weights:

@@ -23,7 +23,7 @@ from pipelines.core.finetune.calibration import Calibration, DoubleArray, temper
 from pipelines.core.finetune.examples import LABEL
 from pipelines.core.finetune.head import linear_head
 from pipelines.core.finetune.labels import TEXT_IDX
-from pipelines.core.finetune.network import TextNetwork
+from pipelines.core.finetune.network import Network
 from pipelines.core.finetune.objective import Draws, Encode, Prepared
 from pipelines.core.finetune.tokens import Template, TokenTable
 
@@ -51,7 +51,7 @@ class Classification:
     metric = "macro_f1"
     compares_examples = False
 
-    def head(self, network: TextNetwork) -> nn.Module:
+    def head(self, network: Network) -> nn.Module:
         """A logit for each class, at first all alike."""
         return linear_head(network.n_dimensions, [0.0] * len(self.weights))
 

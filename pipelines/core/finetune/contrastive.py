@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from pipelines.core.config import FinetuneConfig
 from pipelines.core.finetune.augment import Augmentation
-from pipelines.core.finetune.network import TextNetwork
+from pipelines.core.finetune.network import Network
 from pipelines.core.finetune.objective import Draws, Encode, Prepared
 from pipelines.core.finetune.tokens import Template, TokenTable
 
@@ -52,7 +52,7 @@ class Contrastive:
     metric = "ndcg@20"
     compares_examples = True
 
-    def head(self, network: TextNetwork) -> nn.Module:  # noqa: ARG002 - one shape for all objectives
+    def head(self, network: Network) -> nn.Module:  # noqa: ARG002 - one shape for all objectives
         """None: the vectors themselves are what is wanted."""
         return nn.Identity()
 
@@ -102,12 +102,13 @@ class Contrastive:
         items = columns["answers"].flatten()
         logits = queries @ candidates.T / self.settings.temperature
         logits = logits - self._log_share(items).to(logits.device)[None, :]
-        right = torch.arange(len(queries), device=logits.device) * columns["answers"].shape[1]
+        row = torch.arange(len(queries))
+        right = row * columns["answers"].shape[1]
         wanted = (columns["wanted"][:, :, None] == items[None, None, :]).any(dim=1)
         wanted |= columns["answers"][:, :1] == items[None, :]  # the same item as another example's answer
-        wanted[torch.arange(len(queries)), right] = False
+        wanted[row, right] = False
         logits = logits.masked_fill(wanted.to(logits.device), -torch.inf)
-        return self._cross_entropy(logits, right)
+        return self._cross_entropy(logits, right.to(logits.device))
 
     def _cross_entropy(self, logits: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Summed; label smoothing spreads its share over what is not masked, where torch's own would be infinite."""

@@ -25,7 +25,7 @@ from pipelines.core.storage import part_paths, replacing
 from pipelines.core.text import compose_text
 
 IntArray = npt.NDArray[np.int64]
-HISTORY, LABEL = "history", "label"
+HISTORY, LABEL, _IS_NEW = "history", "label", "is_new"
 _UNSEEN = 0.2
 """Of the users, and of the items, that a rating or purchase is validated on; both are new to the encoder then."""
 _LONGEST_HISTORY = 50
@@ -41,12 +41,14 @@ class Examples:
         train: with user_idx and item_idx, and label for ratings; in one random order.
         validation: the same columns; may be empty.
         histories: who wanted what, in order of time.
+        newest: moment of the newest pair seen, seconds UTC; None where no times are given.
 
     """
 
     train: pa.Table
     validation: pa.Table
     histories: Histories
+    newest: float | None
 
 
 class Histories:
@@ -102,8 +104,13 @@ class Histories:
         return rows.append_column(HISTORY, pa.array(found, pa.list_(pa.int64())))
 
 
-def load_examples(layout: Layout, settings: FinetuneConfig) -> Examples:
+def load_examples(layout: Layout, settings: FinetuneConfig, since: float | None = None) -> Examples:
     """Examples of a fine-tuning from behaviour.
+
+    Args:
+        layout: of the build.
+        settings: of the fine-tuning.
+        since: seconds UTC; what is older was learnt already, and comes again as `replay_share` of the examples.
 
     Raises:
         InputError: there are too few to learn anything; says what was found.
@@ -111,22 +118,26 @@ def load_examples(layout: Layout, settings: FinetuneConfig) -> Examples:
     """
     pairs = _training_pairs(layout)
     n_users = pq.read_metadata(layout.ids("users")).num_rows
-    order = _order(layout, pairs)
-    pairs = pairs.take(pa.array(order))
+    order, moments = _order(layout, pairs)
+    newest = float(moments.max()) if len(moments) and np.isfinite(moments.max()) else None
+    pairs = pairs.take(pa.array(order)).append_column(
+        _IS_NEW, pa.array(_new_and_replayed(moments[order], settings, since))
+    )
     if settings.objective in ("rating", "purchase"):
-        return _labelled(pairs, n_users, settings)
-    wanted = _wanted(pairs)
+        return _labelled(pairs, n_users, settings, newest)
+    wanted = pairs.filter(pc.greater(pairs.column(WEIGHT), 0))
     histories = _histories(wanted, n_users)
     train = _with_company(wanted, n_users)
     if settings.objective == "next_behaviour":
         users = train.column(USER_IDX).to_numpy()
         train = train.filter(pa.array(np.concatenate([[False], users[1:] == users[:-1]])))  # not their first
+    train = train.filter(train.column(_IS_NEW)).select([USER_IDX, ITEM_IDX])
     _check(train, "two items that one user wanted", settings)
     held = pq.read_table(layout.relevant("validation"), columns=[USER_IDX, ITEM_IDX])
     known = np.zeros(n_users, dtype=bool)
     known[wanted.column(USER_IDX).to_numpy()] = True
     held = held.filter(pa.array(known[held.column(USER_IDX).to_numpy()]))
-    return Examples(_shuffled(train, settings.seed), _sample(held, settings), histories)
+    return Examples(_shuffled(train, settings.seed), _sample(held, settings), histories, newest)
 
 
 def _training_pairs(layout: Layout) -> pa.Table:
@@ -137,8 +148,11 @@ def _training_pairs(layout: Layout) -> pa.Table:
     return pairs
 
 
-def _order(layout: Layout, pairs: pa.Table) -> IntArray:
-    """Permutation of pairs by user and by when they first met the item; without times, by place in the table."""
+def _order(layout: Layout, pairs: pa.Table) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """Permutation of pairs by user and by when they first met the item, without times by place in the table.
+
+    Also that moment of each pair, -inf where none is given.
+    """
     n_items = pq.read_metadata(layout.ids("items")).num_rows
     keys, moments = [], []
     for path in part_paths(layout.tables / "interactions"):
@@ -149,16 +163,37 @@ def _order(layout: Layout, pairs: pa.Table) -> IntArray:
         moments.append(part.column(TIMESTAMP).to_numpy(zero_copy_only=False).astype(np.float64))
     key = np.concatenate(keys) if keys else np.zeros(0, dtype=np.int64)
     moment = np.concatenate(moments) if moments else np.zeros(0)
-    place = np.lexsort((np.arange(len(key)), np.where(np.isfinite(moment), moment, -np.inf)))
+    moment = np.where(np.isfinite(moment), moment, -np.inf)
+    place = np.lexsort((np.arange(len(key)), moment))
     # the first of each pair in that order
     own, first = np.unique(key[place], return_index=True)
     users = pairs.column(USER_IDX).to_numpy().astype(np.int64)
     found = np.searchsorted(own, users * n_items + pairs.column(ITEM_IDX).to_numpy())
-    return np.lexsort((first[found], users))
+    return np.lexsort((first[found], users)), moment[place][first][found]
 
 
-def _wanted(pairs: pa.Table) -> pa.Table:
-    return pairs.filter(pc.greater(pairs.column(WEIGHT), 0)).select([USER_IDX, ITEM_IDX])
+def _new_and_replayed(
+    moments: npt.NDArray[np.float64], settings: FinetuneConfig, since: float | None
+) -> npt.NDArray[np.bool_]:
+    """(n,) pairs to learn from: the new ones, and as many of the others as `replay_share` asks for.
+
+    Raises:
+        InputError: nothing is newer than `since`.
+
+    """
+    if since is None:
+        return np.ones(len(moments), dtype=bool)
+    chosen = moments > since
+    if not chosen.any():
+        raise InputError(
+            f"finetune.continue_from = 'published': no interaction is newer than that version ({since:.0f} s UTC; the "
+            f"newest: {moments.max(initial=-np.inf):.0f}). Give newer ones with timestamps, or set it to 'base'."
+        )
+    old = np.flatnonzero(~chosen)
+    n = round(settings.replay_share / (1 - settings.replay_share) * int(chosen.sum()))
+    again = np.random.default_rng([settings.seed, 3]).permutation(old)[:n]
+    chosen[again] = True
+    return chosen
 
 
 def _histories(pairs: pa.Table, n_users: int) -> Histories:
@@ -172,7 +207,7 @@ def _with_company(pairs: pa.Table, n_users: int) -> pa.Table:
     return pairs.filter(pa.array(np.bincount(users, minlength=n_users)[users] >= _LEAST))
 
 
-def _labelled(pairs: pa.Table, n_users: int, settings: FinetuneConfig) -> Examples:
+def _labelled(pairs: pa.Table, n_users: int, settings: FinetuneConfig, newest: float | None) -> Examples:
     """Ratings, or purchases with what was not bought beside them; validated on unseen users with unseen items."""
     rng = np.random.default_rng([settings.seed, 1])
     users, items = (pairs.column(c).to_numpy().astype(np.int64) for c in (USER_IDX, ITEM_IDX))
@@ -182,6 +217,8 @@ def _labelled(pairs: pa.Table, n_users: int, settings: FinetuneConfig) -> Exampl
     # liked: at least the middle of what everybody gives; a user text is made of these
     liked = labels >= (np.median(labels) if settings.objective == "rating" else np.finfo(float).tiny)
     histories = _histories(pairs.filter(pa.array(liked)), n_users)
+    is_new = pairs.column(_IS_NEW).to_numpy(zero_copy_only=False)
+    users, items, labels = users[is_new], items[is_new], labels[is_new]
     if settings.objective == "purchase":
         bought = labels > 0
         users, items, labels = _with_negatives(users[bought], items[bought], settings.negatives, n_items, rng)
@@ -194,7 +231,7 @@ def _labelled(pairs: pa.Table, n_users: int, settings: FinetuneConfig) -> Exampl
             f"finetune.objective = 'rating': all {len(train)} weights are {train.column(LABEL)[0]}; expected ratings "
             "that differ. Leave data.like_threshold unset, or choose another objective."
         )
-    return Examples(_shuffled(train, settings.seed), _sample(validation, settings), histories)
+    return Examples(_shuffled(train, settings.seed), _sample(validation, settings), histories, newest)
 
 
 def _with_negatives(

@@ -17,6 +17,7 @@ from pipelines.core.storage import read_tensors, write_table, write_tensors
 
 IntArray = npt.NDArray[np.int64]
 Part = Literal["train", "validation"]
+Tokenised = Literal["items", "users", "labelled", "wordings"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,14 @@ class ExampleFiles:
     root: Path
     histories_end: bool = False
 
+    def tokens(self, table: Tokenised) -> Path:
+        """Token table of texts of items or users, of labelled texts, or of other wordings of the items'."""
+        return self.root / f"{table}.arrow"
+
     @property
-    def items(self) -> Path:
-        """Token table of the items."""
-        return self.root / "items.arrow"
+    def classes(self) -> Path:
+        """JSON: names of the classes in the order of their numbers."""
+        return self.root / "classes.json"
 
     @property
     def _histories(self) -> Path:
@@ -51,9 +56,13 @@ class ExampleFiles:
 
     def write(self, examples: Examples, window: int) -> None:
         """Write rows, `window` to a row group, and histories."""
-        write_table(self.rows("train"), examples.train, row_group_size=window)
-        write_table(self.rows("validation"), examples.validation)
+        self.write_rows(examples.train, examples.validation, window)
         examples.histories.write(self._histories)
+
+    def write_rows(self, train: pa.Table, validation: pa.Table, window: int) -> None:
+        """Rows alone, where there are no histories."""
+        write_table(self.rows("train"), train, row_group_size=window)
+        write_table(self.rows("validation"), validation)
 
     def write_neighbours(self, neighbours: IntArray) -> None:
         """(I, m) similar items."""
@@ -63,9 +72,11 @@ class ExampleFiles:
         """(I, m) similar items, or None where none were looked for."""
         return read_tensors(self._neighbours)["neighbours"] if self._neighbours.exists() else None
 
-    def item_tokens(self) -> TokenTable:
-        """Texts of the items."""
-        return TokenTable.open(self.items)
+    def texts(self, table: Tokenised) -> TokenTable:
+        """Texts, with other wordings where there are some."""
+        path = self.tokens("wordings")
+        wordings = TokenTable.open(path) if table == "items" and path.exists() else None
+        return TokenTable.open(self.tokens(table), wordings)
 
     def count(self, part: Part) -> int:
         """Rows."""
@@ -84,4 +95,6 @@ class ExampleFiles:
         return self._beside(take_rows(self.rows("train"), numbers))
 
     def _beside(self, rows: pa.Table) -> pa.Table:
+        if not self._histories.exists():
+            return rows
         return Histories.open(self._histories).beside(rows, before=self.histories_end)

@@ -23,14 +23,13 @@ from pipelines.core.config import FinetuneConfig
 from pipelines.core.encoder import resolve_dtype
 from pipelines.core.finetune import checkpoint
 from pipelines.core.finetune.checkpoint import Point, Standing, State
+from pipelines.core.finetune.forgetting import General, GeneralTexts, reason_to_stop
 from pipelines.core.finetune.network import Learner
-from pipelines.core.finetune.objective import Objective, Prepared, Sequences, draws_of
+from pipelines.core.finetune.objective import Encode, Objective, Prepared, draws_of
 from pipelines.core.finetune.order import Order
 from pipelines.core.finetune.parallel import Workers
+from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.trainable import freeze, learnable, optimizer, rate_at
-
-_READ_AT_ONCE = 256
-"""Sequences of one forward pass of a validation."""
 
 
 class Watch(Protocol):
@@ -55,6 +54,7 @@ class Training:
         validation: examples, the same on all workers.
         workers: who else trains.
         watch: who is told.
+        general: texts to watch forgetting by; None for a network that makes no vectors of texts.
 
     """
 
@@ -65,6 +65,7 @@ class Training:
     validation: pa.Table
     workers: Workers
     watch: Watch
+    general: GeneralTexts | None = None
 
     def run(self, rows_from: Callable[[int], Iterator[pa.Table]], resume: State | None = None) -> Standing:
         """Train to the last step, or until it gets no better; leaves the best weights in `learner`.
@@ -78,6 +79,10 @@ class Training:
         self._optimizer = optimizer(self.learner, self.settings)
         self._bfloat16 = resolve_dtype(self.settings.precision) == "bfloat16"
         standing, best = Standing(), checkpoint.copy_weights(self._named)
+        self._base: General | None = None
+        if self.general is not None:  # as the encoder was, before the weights of a checkpoint
+            self.learner.eval()
+            self._base = General.of(self._outputs_of(self.learner.network), self.general)
         if resume is not None:
             standing, best = resume.standing, resume.best
             checkpoint.set_weights(self._named, resume.weights)
@@ -102,6 +107,8 @@ class Training:
                 self.watch.on_step(standing.step, loss)
             if not math.isfinite(loss):  # nor are the weights any more; the best ones are put back
                 standing.stopped = f"the loss of step {standing.step} is {loss}: lower finetune.learning_rate"
+                checkpoint.set_weights(self._named, best)
+                self._tell(standing, best)
                 return
             if standing.step % self.settings.evaluate_every == 0 or standing.step == self.settings.steps:
                 rate = n * self.order.batch / (time.monotonic() - since)
@@ -113,16 +120,23 @@ class Training:
     ) -> None:
         """Measure, note, remember the best, and whether to stop."""
         self.learner.eval()
-        figures = self.objective.measure(self._encode, self.validation)
+        figures = self.objective.measure(self._outputs_of(self.learner), self.validation)
+        if self.general is not None:
+            figures |= General.of(self._outputs_of(self.learner.network), self.general).figures(self._base)
+        forgot = reason_to_stop(figures, self.settings.max_forgetting)
         standing.curve.append(Point(standing.step, loss, figures, rate))
         figures_of_metric = (point.figures[self.objective.metric] for point in standing.curve)
         values = [-math.inf if math.isnan(value) else value for value in figures_of_metric]
-        if values[-1] > values[standing.best] or len(values) == 1:
+        if len(values) == 1 or (values[-1] > values[standing.best] and not forgot):
             standing.best = len(values) - 1
             best.update(checkpoint.copy_weights(self._named))
         worse = len(values) - 1 - standing.best
         enough = bool(self.settings.patience) and worse >= self.settings.patience
-        standing.stopped = f"no better for {worse} validations" if enough else None
+        standing.stopped = f"no better for {worse} validations" if enough else forgot
+        self._tell(standing, best)
+
+    def _tell(self, standing: Standing, best: checkpoint.Weights) -> None:
+        """Whoever watches, with a state to store; they may stop it too."""
         state = None
         if self.workers.is_first:
             moments = checkpoint.moments_of(self._optimizer, self._named)
@@ -130,20 +144,8 @@ class Training:
         told = self.watch.on_validation(standing.curve[-1], state)
         standing.stopped = standing.stopped or told
 
-    def _encode(self, sequences: Sequences) -> torch.Tensor:
-        """Outputs (sequences, E) on the CPU, made by all workers together."""
-        own = self.workers.share(sequences)
-        with torch.no_grad(), self._precision():
-            parts = [
-                self.learner(own[start : start + _READ_AT_ONCE]).float().cpu()
-                for start in range(0, len(own), _READ_AT_ONCE)
-            ]
-        width = parts[0].shape[1] if parts else 0
-        return self._everyone(torch.cat(parts) if parts else torch.zeros(0, width))
-
-    def _everyone(self, rows: torch.Tensor) -> torch.Tensor:
-        device = next(self.learner.parameters()).device
-        return self.workers.gather(rows.to(device)).cpu()
+    def _outputs_of(self, module: nn.Module) -> Encode:
+        return reader(module, bfloat16=self._bfloat16, workers=self.workers)
 
     # one step
 
@@ -169,10 +171,12 @@ class Training:
     def _backward(self, step: int, prepared: Prepared, n: int) -> float:
         """Add the gradient of the batch's mean loss to the weights; returns the loss."""
         k = len(prepared.sequences) // n
-        most = max(self.settings.micro_batch // k, 1) if self.settings.micro_batch else n
+        most = max(self.settings.micro_batch // k, 1) if self.settings.micro_batch else self.order.batch
         chunks = [slice(start, min(start + most, n)) for start in range(0, n, most)]
         if self.objective.compares_examples:
-            return self._compared(step, prepared, chunks, k)
+            # the same on all workers: DDP's first passes with a graph talk, and must come before or after a gather
+            largest = -(-self.order.batch // self.workers.world)
+            return self._compared(step, prepared, chunks, k, once=largest <= most)
         return self._each(step, prepared, chunks, k)
 
     def _each(self, step: int, prepared: Prepared, chunks: list[slice], k: int) -> float:
@@ -188,8 +192,7 @@ class Training:
             lost += float(loss.detach())
         return self.workers.total(lost)
 
-    def _compared(self, step: int, prepared: Prepared, chunks: list[slice], k: int) -> float:
-        once = len(chunks) == 1
+    def _compared(self, step: int, prepared: Prepared, chunks: list[slice], k: int, *, once: bool) -> float:
         parts = []
         for chunk in chunks:
             with torch.set_grad_enabled(once):

@@ -14,7 +14,21 @@ from torch import nn
 from pipelines.core.forward import Forward
 
 
-class TextNetwork(nn.Module):
+class Network(nn.Module):
+    """A Hugging Face model and how it is asked."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 - transformers has no types
+        """Take a model on its device."""
+        super().__init__()
+        self.model: Any = model
+
+    @property
+    def n_dimensions(self) -> int:
+        """Length of the model's states."""
+        return int(self.model.config.hidden_size)
+
+
+class TextNetwork(Network):
     """Sequences of tokens to vectors, with gradients; what `core.forward` does for reading only."""
 
     def __init__(
@@ -25,15 +39,13 @@ class TextNetwork(nn.Module):
         *,
         pack: bool = True,
     ) -> None:
-        """Take a model on its device; `pad` fills up where texts are not packed one behind the other."""
-        super().__init__()
-        self.model = model
-        self._forward = Forward(model, pooling, 0, pad, pack=pack)
+        """Take a model on its device; `pad` fills up where texts are not packed one behind the other.
 
-    @property
-    def n_dimensions(self) -> int:
-        """Length of a vector."""
-        return int(self.model.config.hidden_size)
+        A model that computes activations again is not packed: by then attention's layout of the batch is gone.
+        """
+        super().__init__(model)
+        recomputes = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        self._forward = Forward(model, pooling, 0, pad, pack=pack and not recomputes)
 
     @property
     def is_packed(self) -> bool:
@@ -47,24 +59,38 @@ class TextNetwork(nn.Module):
 
     def forward(self, batch: Sequence[Sequence[int]]) -> torch.Tensor:
         """(texts, E) pooled states in single precision, in the order of `batch`; each has one token or more."""
+        # a text that occurs again is computed once, as popular items do in every batch, but for dropout, which differs
+        varies = self.training and _has_dropout(self.model)
+        keys = range(len(batch)) if varies else [tuple(tokens) for tokens in batch]
         # neighbours of one length are computed together, or padded less
-        order = sorted(range(len(batch)), key=lambda i: -len(batch[i]))
-        back = torch.empty(len(order), dtype=torch.long)
-        back[order] = torch.arange(len(order))
-        pooled = self._forward.pooled([batch[i] for i in order])
-        return pooled[back.to(pooled.device)]
+        first = {key: number for number, key in reversed(list(enumerate(keys)))}
+        order = sorted(first, key=lambda key: -len(batch[first[key]]))
+        place = {key: number for number, key in enumerate(order)}
+        pooled = self._forward.pooled([batch[first[key]] for key in order])
+        return pooled[torch.tensor([place[key] for key in keys], device=pooled.device)]
+
+
+def _has_dropout(model: nn.Module) -> bool:
+    """Whether any is on, in a module or in a number beside it (see `trainable.set_dropout`)."""
+    return any(
+        value > 0
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, float)
+        and ("dropout" in name or (name == "p" and isinstance(module, nn.Dropout)))
+    )
 
 
 class Learner(nn.Module):
     """All weights of a fine-tuning: the network's and the head's."""
 
-    def __init__(self, network: TextNetwork, head: nn.Module) -> None:
+    def __init__(self, network: Network, head: nn.Module) -> None:
         """Both on one device; a head of nothing is `nn.Identity`."""
         super().__init__()
-        self.network: TextNetwork = network
+        self.network: Network = network
         self.head = head
 
-    def forward(self, batch: Sequence[Sequence[int]]) -> torch.Tensor:
+    def forward(self, batch: Sequence[Any]) -> torch.Tensor:
         """What the head makes of the network's answer."""
         out: torch.Tensor = self.head(self.network(batch))
         return out

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from pipelines.core.finetune.network import TextNetwork
+from pipelines.core.finetune.network import Network
 
 Sequences = Sequence[Any]
 """What a network reads: a list of tokens each, or whatever its own network takes."""
@@ -47,7 +47,7 @@ class Objective(Protocol):
     compares_examples: bool
     """Whether an example's loss depends on the others of its batch, wherever they are computed."""
 
-    def head(self, network: TextNetwork) -> nn.Module:
+    def head(self, network: Network) -> nn.Module:
         """New weights on top of the network; `nn.Identity` for none."""
 
     def prepare(self, rows: pa.Table, draws: Draws | None) -> Prepared:

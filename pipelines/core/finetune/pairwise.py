@@ -32,7 +32,7 @@ from pipelines.core.finetune.calibration import (
 )
 from pipelines.core.finetune.examples import HISTORY, LABEL
 from pipelines.core.finetune.head import linear_head
-from pipelines.core.finetune.network import TextNetwork
+from pipelines.core.finetune.network import Network
 from pipelines.core.finetune.objective import Draws, Encode, Prepared
 from pipelines.core.finetune.tokens import Template, TokenArray, TokenTable
 from pipelines.core.schema import ITEM_IDX, USER_IDX
@@ -63,7 +63,7 @@ class Pairwise(ABC):
 
     compares_examples = False
 
-    def head(self, network: TextNetwork) -> nn.Module:
+    def head(self, network: Network) -> nn.Module:
         """One number, at first the mean label."""
         return linear_head(network.n_dimensions, [self._start()])
 
@@ -86,9 +86,11 @@ class Pairwise(ABC):
         own = [] if self.users is None else [self._text(self.users, user, rng)]
         told = [*own, *(self._title(i) for i in liked[: self.settings.max_history])]
         text = self._text(self.items, item, rng)
-        room = most - len(self.template.one([], most)) - len(middle) - min(len(text), most // 2)
+        free = max(most - len(self.template.prefix) - len(middle) - len(self.template.suffix), 0)
+        room = free - min(len(text), free // 2)
         parts = [part for part in told if len(part)]
-        return self.template.several([Template((), middle, ()).several(parts, max(room, 0)), text], most)
+        person = Template((), middle, ()).several(parts, room) if parts else []
+        return self.template.several([person, text], most)
 
     def _text(self, table: TokenTable, row: int, rng: np.random.Generator | None) -> TokenArray:
         s = self.settings

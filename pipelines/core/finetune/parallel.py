@@ -32,8 +32,13 @@ class Workers:
 
     def parallel(self, module: nn.Module) -> nn.Module:
         """`module` such that a backward pass leaves the mean of all workers' gradients."""
-        # buffers are constants here; sharing them at each pass would wait for a worker that has fewer passes to make
-        return DistributedDataParallel(module, broadcast_buffers=False) if self.world > 1 else module
+        if self.world == 1:
+            return module
+        parallel = DistributedDataParallel(module)
+        # constants here, and sharing them at each pass would wait for ever for a worker that has fewer passes to make;
+        # as an argument it has another name in torch 2.13 than before
+        parallel.broadcast_buffers = False
+        return parallel
 
     def quietly(self, module: nn.Module) -> AbstractContextManager[Any]:
         """Within it, gradients stay one's own."""

@@ -6,19 +6,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 from safetensors.torch import save_file
 
+from pipelines.core.blend import normalize
 from pipelines.core.config import Config
 from pipelines.core.encoder import load_pretrained
 from pipelines.core.finetune.checkpoint import Weights, set_weights
+from pipelines.core.finetune.classification import Classification, class_weights
+from pipelines.core.finetune.continuation import ContinuationNetwork
 from pipelines.core.finetune.contrastive import Contrastive
-from pipelines.core.finetune.examples import popularity
+from pipelines.core.finetune.examples import HISTORY, LABEL, popularity
 from pipelines.core.finetune.files import ExampleFiles
-from pipelines.core.finetune.network import Learner, TextNetwork
+from pipelines.core.finetune.network import Learner, Network, TextNetwork
+from pipelines.core.finetune.next_behaviour import NextBehaviour, Reading
 from pipelines.core.finetune.objective import Objective
+from pipelines.core.finetune.pairwise import Purchase, Rating, labels_of
+from pipelines.core.finetune.plain import baselines
+from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.tokens import Template
 from pipelines.core.finetune.trainable import add_lora, learnable, set_dropout
+from pipelines.core.schema import ITEM_IDX
+from pipelines.core.storage import read_json
+
+_MOST_FOR_BASELINES = 10_000
+"""Training rows that a baseline learns from."""
 
 
 @dataclass(frozen=True)
@@ -47,29 +62,82 @@ def prepare(config: Config, files: ExampleFiles, device: str = "cpu") -> Setup:
 
     """
     settings = config.finetune
-    tokenizer, model = load_pretrained(config.encoder, "float32")
+    is_decoder = settings.objective == "next_behaviour"
+    tokenizer, model = load_pretrained(config.encoder, "float32", causal=is_decoder)
     set_dropout(model, settings.dropout)
     torch.manual_seed(settings.seed)  # of LoRA's and the head's first weights
     adapter = add_lora(model, settings) if settings.lora_rank else None
     if settings.checkpoint_activations:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.to(device)
-    # packed attention does not remember its layout until the backward pass computes it again
-    pack = not settings.checkpoint_activations
-    network = TextNetwork(model, config.encoder.pooling, tokenizer.pad_token_id or 0, pack=pack)
-    objective = _objective(config, files, Template.of(tokenizer))
+    objective = _objective(config, files, tokenizer)
+    if is_decoder:
+        network: Network = ContinuationNetwork(model)
+    else:
+        network = _text_network(config, model, tokenizer.pad_token_id or 0)
     learner = Learner(network, objective.head(network).to(device))
     learnable(learner, settings)  # raises where there is nothing
     return Setup(learner, objective, tokenizer, adapter)
 
 
-def _objective(config: Config, files: ExampleFiles, template: Template) -> Objective:
-    settings, items = config.finetune, files.item_tokens()
-    if settings.objective == "contrastive":
-        return Contrastive(
-            items, template, popularity(files.all_rows("train"), len(items)), files.neighbours(), settings
+def _text_network(config: Config, model: Any, pad: int) -> TextNetwork:  # noqa: ANN401
+    # packed attention does not remember its layout until the backward pass computes it again
+    return TextNetwork(model, config.encoder.pooling, pad, pack=not config.finetune.checkpoint_activations)
+
+
+def _objective(config: Config, files: ExampleFiles, tokenizer: Any) -> Objective:  # noqa: ANN401
+    settings = config.finetune
+    if settings.objective == "next_behaviour":
+        return NextBehaviour(files.texts("items"), Reading.of(tokenizer), settings)
+    template = Template.of(tokenizer)
+    if settings.objective == "classification":
+        labels = files.all_rows("train").column(LABEL).to_numpy()
+        n_classes = len(read_json(files.classes))
+        weights = (
+            class_weights(labels, n_classes)
+            if settings.class_weights
+            else np.ones(n_classes, dtype=np.float32)
         )
-    raise NotImplementedError(settings.objective)
+        return Classification(files.texts("labelled"), template, weights, settings)
+    items = files.texts("items")
+    if settings.objective in ("rating", "purchase"):
+        mean = float(labels_of(files.all_rows("train")).mean())
+        make = Rating if settings.objective == "rating" else Purchase
+        return make(items, files.texts("users"), template, mean, settings)
+    shares = popularity(files.all_rows("train"), len(items))
+    return Contrastive(items, template, shares, files.neighbours(), settings)
+
+
+def beside(config: Config, setup: Setup, files: ExampleFiles, weights: Weights) -> dict[str, object]:
+    """For a report: what needs no fine-tuning on the same validation rows, and how outputs should be read.
+
+    Nothing for an objective that only shapes vectors.
+    """
+    objective, rows = setup.objective, files.validation()
+    if not isinstance(objective, Rating | Purchase | Classification) or not len(rows):
+        return {}
+    found: dict[str, object] = {}
+    if not isinstance(objective, Classification):  # first, while the network is the base model
+        train = files.take(np.arange(min(files.count("train"), _MOST_FOR_BASELINES)))
+        needed = np.unique(np.concatenate([_items_of(train), _items_of(rows)]))
+        encode = reader(setup.learner.network, bfloat16=False)
+        read = [
+            objective.template.one(objective.items[i], config.finetune.max_tokens) for i in needed.tolist()
+        ]
+        own = normalize(encode(read).numpy())
+        vectors = np.zeros((len(objective.items), own.shape[1]), dtype=np.float32)
+        vectors[needed] = own
+        outputs = baselines(objective, train, rows, vectors)
+        found["baselines"] = {n: objective.figures(labels_of(rows), raw) for n, raw in outputs.items()}
+    set_weights(learnable(setup.learner, config.finetune), weights)
+    setup.learner.eval()
+    found["calibration"] = vars(objective.calibrated(reader(setup.learner, bfloat16=False), rows))
+    return found
+
+
+def _items_of(rows: pa.Table) -> npt.NDArray[np.int64]:
+    own = rows.column(ITEM_IDX).to_numpy()
+    return np.concatenate([own, rows.column(HISTORY).combine_chunks().flatten().to_numpy()])
 
 
 def export(setup: Setup, weights: Weights, encoder: Path, head: Path, config: Config) -> None:

@@ -66,17 +66,22 @@ def tokenize(
 
 
 class TokenTable:
-    """Tokens of many texts by row number; a view of a file, shared by all processes of a node."""
+    """Tokens of many texts by row number; a view of a file, shared by all processes of a node.
 
-    def __init__(self, table: pa.Table) -> None:
+    Other wordings of the same texts may stand beside them (`core.finetune.synonyms`): wording v of row i of I in row
+    v * I + i of a table of its own.
+    """
+
+    def __init__(self, table: pa.Table, wordings: TokenTable | None = None) -> None:
         """Take the columns of a token table."""
+        self._wordings = wordings
         tokens = table.column("tokens").combine_chunks()
         self._starts = tokens.offsets.to_numpy()
         self._tokens: TokenArray = tokens.values.to_numpy()
         self._fields = table.column("fields").combine_chunks().values.to_numpy()
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, wordings: TokenTable | None = None) -> Self:
         """Map a file that `write_tokens` made.
 
         Raises:
@@ -84,7 +89,7 @@ class TokenTable:
 
         """
         try:
-            return cls(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+            return cls(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), wordings)
         except (OSError, pa.ArrowException) as e:
             raise ArtefactError(f"{path} cannot be read: {e}. Run `kindling finetune` again.") from e
 
@@ -95,6 +100,13 @@ class TokenTable:
     def __getitem__(self, row: int) -> TokenArray:
         """Tokens of a text; read-only."""
         return self._tokens[self._starts[row] : self._starts[row + 1]]
+
+    def wording(self, row: int, rng: np.random.Generator) -> tuple[TokenTable, int]:
+        """Table and row to read a text from: itself or one of its other wordings, all as likely."""
+        number = int(rng.integers(len(self._wordings) // len(self) + 1)) if self._wordings is not None else 0
+        if self._wordings is None or not number:
+            return self, row
+        return self._wordings, (number - 1) * len(self) + row
 
     def fields(self, row: int) -> npt.NDArray[np.int8]:
         """Of each token of a text, the number of the field it came from."""

@@ -54,6 +54,21 @@ def set_dropout(model: nn.Module, share: float) -> None:
                 setattr(module, name, share)
 
 
+def recompute_activations(model: Any) -> None:  # noqa: ANN401 - transformers has no types
+    """Let a model forget its layers' activations and compute them again for the backward pass; call before packing.
+
+    Raises:
+        ConfigError: its architecture cannot, as XLNet.
+
+    """
+    try:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    except ValueError as e:
+        raise ConfigError(
+            f"finetune.checkpoint_activations: {e} Set it to false, and finetune.micro_batch to save memory."
+        ) from e
+
+
 def add_lora(model: Any, settings: FinetuneConfig) -> Any:  # noqa: ANN401 - transformers and peft have no types
     """Put LoRA into a model, in place; what is returned knows how to merge it (`merge_and_unload`).
 

@@ -120,7 +120,22 @@ class FinetuneConfig(Section):
         None, description="classification: Parquet, JSON Lines or CSV file with columns `text` and `label`"
     )
     class_weights: bool = Field(False, description="rare classes weigh as much as frequent ones")
-    negatives: Positive = Field(4, description="purchase: items without interaction beside each one with")
+    negatives: Positive = Field(
+        4,
+        description="purchase: items without interaction beside each one with; next_behaviour: see candidate_loss",
+    )
+
+    # next behaviour
+    candidate_loss: Weight = Field(
+        0.0,
+        description="weight of telling the next item from `negatives` others by likelihood, beside the language "
+        "model's own loss; 0: that alone",
+    )
+    discount: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.0,
+        description="how much of an item's likelihood without any history is taken off its score, so that common words "
+        "do not win; 1: pointwise mutual information",
+    )
 
     # watching
     evaluate_every: Positive = Field(
