@@ -101,7 +101,7 @@ def tune(
         str, typer.Option(help="model: settings of what is fitted; finetune: of what the encoder is taught.")
     ] = "model",
     model: Annotated[
-        str | None, typer.Option(help="kindling, or the name of a baseline.  [default: kindling]")
+        str | None, typer.Option(help="Of what is fitted: kindling (the default), or the name of a baseline.")
     ] = None,
     write: Annotated[Path | None, typer.Option(help="Also write the best settings to this file.")] = None,
 ) -> None:

@@ -34,7 +34,7 @@ from pipelines.progress import Progress
 from pipelines.trackers import check_trackers
 from pipelines.training import Spec, train_worker
 
-__all__ = ["fingerprint", "run"]
+__all__ = ["continued", "fingerprint", "run"]
 
 _NOTE = "kindling.json"
 """Beside an encoder's weights: up to when it has learnt from behaviour."""
@@ -68,7 +68,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     if settings.objective == "none":
         return {"objective": "none"}
     check_trackers(settings)
-    config, since = _continued(config, layout)
+    config, since = continued(config, layout)
     name = _run_name(config, layout)
     spec = Spec(config, layout, layout.finetune_run(name), _workers(config))
     with progress.bar("writing examples", 1) as advance:
@@ -102,7 +102,7 @@ def _run_name(config: Config, layout: Layout) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
-def _continued(config: Config, layout: Layout) -> tuple[Config, float | None]:
+def continued(config: Config, layout: Layout) -> tuple[Config, float | None]:
     """Settings with the encoder to start from, and up to when it has learnt already."""
     if config.finetune.continue_from == "base" or not layout.current.is_file():
         return config, None

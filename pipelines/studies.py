@@ -147,7 +147,7 @@ class FinetuneStudy:
 
     def depends_on(self) -> object:
         """See `Study`."""
-        config, since = finetune._continued(self._config, self._layout)
+        config, since = finetune.continued(self._config, self._layout)
         elsewhere = frozenset({"finetune.workers", "finetune.mlflow", "finetune.wandb"})
         return (
             repr(self.space),
@@ -165,7 +165,7 @@ class FinetuneStudy:
             InputError: there are none to validate on.
 
         """
-        config, since = finetune._continued(self._config, self._layout)
+        config, since = finetune.continued(self._config, self._layout)
         place = _WithOwnExamples(self._layout.root, folder_of(journal.path) / "examples")
         files = files_of(config, place)
         if not place.written.is_file():

@@ -59,7 +59,8 @@ class _MLflow:
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         for key, value in figures.items():
-            self._client.log_metric(self._run, key, value, step=step)
+            # MLflow knows no @ in a name
+            self._client.log_metric(self._run, key.replace("@", "_at_"), value, step=step)
 
     def close(self) -> None:
         self._client.set_terminated(self._run)

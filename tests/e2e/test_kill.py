@@ -48,7 +48,6 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 120)
 MOMENTS = {
     "while reading": ("stages/ingest", 0.3),
     "while encoding": ("cache/embeddings", 0.5),
-    "in the first passes": ("stages/factorize", 0.5),
     "in the last passes": ("stages/factorize/train/text_maps.safetensors", 0.3),
     "while ranking": ("stages/evaluate", 0.5),
     "while publishing": ("bundles", 0.0),

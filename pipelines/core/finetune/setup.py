@@ -28,7 +28,7 @@ from pipelines.core.finetune.pairwise import Purchase, Rating, labels_of
 from pipelines.core.finetune.plain import baselines
 from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.tokens import Template
-from pipelines.core.finetune.trainable import add_lora, learnable, set_dropout
+from pipelines.core.finetune.trainable import add_lora, learnable, recompute_activations, set_dropout
 from pipelines.core.schema import ITEM_IDX
 from pipelines.core.storage import read_json
 
@@ -68,21 +68,17 @@ def prepare(config: Config, files: ExampleFiles, device: str = "cpu") -> Setup:
     torch.manual_seed(settings.seed)  # of LoRA's and the head's first weights
     adapter = add_lora(model, settings) if settings.lora_rank else None
     if settings.checkpoint_activations:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     model.to(device)
     objective = _objective(config, files, tokenizer)
-    if is_decoder:
-        network: Network = ContinuationNetwork(model)
-    else:
-        network = _text_network(config, model, tokenizer.pad_token_id or 0)
+    network: Network = (
+        ContinuationNetwork(model)
+        if is_decoder
+        else TextNetwork(model, config.encoder.pooling, tokenizer.pad_token_id or 0)
+    )
     learner = Learner(network, objective.head(network).to(device))
     learnable(learner, settings)  # raises where there is nothing
     return Setup(learner, objective, tokenizer, adapter)
-
-
-def _text_network(config: Config, model: Any, pad: int) -> TextNetwork:  # noqa: ANN401
-    # packed attention does not remember its layout until the backward pass computes it again
-    return TextNetwork(model, config.encoder.pooling, pad, pack=not config.finetune.checkpoint_activations)
 
 
 def _objective(config: Config, files: ExampleFiles, tokenizer: Any) -> Objective:  # noqa: ANN401
