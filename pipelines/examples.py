@@ -13,6 +13,7 @@ import ray
 
 from pipelines.core.config import Config
 from pipelines.core.encoder import Encoder, load_pretrained
+from pipelines.core.errors import InputError
 from pipelines.core.finetune.examples import field_starts, load_examples
 from pipelines.core.finetune.files import ExampleFiles
 from pipelines.core.finetune.labels import read_labels, stratified_split
@@ -48,6 +49,11 @@ def write_examples(config: Config, layout: Layout, since: float | None) -> float
         _write_labelled(config, files)
     else:
         examples = load_examples(layout, settings, since)
+        if not len(examples.validation):
+            raise InputError(
+                f"finetune.objective = '{settings.objective}': no rows to validate with, so the best weights could not be "
+                "told. Give more interactions, or hold out a larger share (split.validation, split.cold_items)."
+            )
         newest = examples.newest
         files.write(examples, settings.batch_size * BATCHES_PER_WINDOW)
         _write_texts(config, layout, files)

@@ -130,7 +130,7 @@ def load_examples(layout: Layout, settings: FinetuneConfig, since: float | None 
     train = _with_company(wanted, n_users)
     if settings.objective == "next_behaviour":
         users = train.column(USER_IDX).to_numpy()
-        train = train.filter(pa.array(np.concatenate([[False], users[1:] == users[:-1]])))  # not their first
+        train = train.filter(pa.array(np.diff(users, prepend=-1) == 0))  # not their first
     train = train.filter(train.column(_IS_NEW)).select([USER_IDX, ITEM_IDX])
     _check(train, "two items that one user wanted", settings)
     held = pq.read_table(layout.relevant("validation"), columns=[USER_IDX, ITEM_IDX])
@@ -212,6 +212,8 @@ def _labelled(pairs: pa.Table, n_users: int, settings: FinetuneConfig, newest: f
     rng = np.random.default_rng([settings.seed, 1])
     users, items = (pairs.column(c).to_numpy().astype(np.int64) for c in (USER_IDX, ITEM_IDX))
     labels = pairs.column(WEIGHT).to_numpy().astype(np.float64)
+    if not len(labels):
+        _check(pairs, "interactions", settings)
     n_items = int(items.max(initial=-1)) + 1
     new_user, new_item = rng.random(n_users) < _UNSEEN, rng.random(n_items) < _UNSEEN
     # liked: at least the middle of what everybody gives; a user text is made of these
