@@ -52,7 +52,8 @@ def write_examples(config: Config, layout: Layout, since: float | None) -> float
         if not len(examples.validation):
             raise InputError(
                 f"finetune.objective = '{settings.objective}': no rows to validate with, so the best weights "
-                "could not be told. Give more interactions, or hold out a larger share (split.validation, split.cold_items)."
+                "could not be told. Give more interactions, or hold out a larger share (split.validation, "
+                "split.cold_items)."
             )
         newest = examples.newest
         files.write(examples, settings.batch_size * BATCHES_PER_WINDOW)

@@ -112,7 +112,7 @@ def test_a_request_is_filtered_by_a_tag(tagged: Path, data: Path, config: Path, 
     out = Path(shutil.copytree(tagged, tmp_path / "out"))
     finished = kindling("build", "--data", data, "--out", out, "--config", config)
     assert finished.status == 0, finished.err
-    assert finished.out.count("unchanged") == 4
+    assert finished.out.count("unchanged") == 5
     model = load_current(out)
     tags_of = {item: model.tags(item) for item in model.item_ids}
     for query in (None, "something with strings"):
@@ -136,7 +136,7 @@ def test_without_labels_there_is_a_report_and_nothing_else(tagged: Path, data: P
         "build", "--data", data, "--out", out, "--config", plain, "--until-stage", "attributes"
     )
     assert finished.status == 0, finished.err
-    assert finished.out.count("unchanged") == 3
+    assert finished.out.count("unchanged") == 4
     layout = Layout(out)
     assert {p.name for p in layout.stage("attributes").iterdir()} == {"report.json", "_DONE.json"}
     assert read_json(layout.attributes_report) == {"attributes": {}}

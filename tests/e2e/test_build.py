@@ -22,7 +22,7 @@ from tests.conftest import command, kill_group, kindling, start_kindling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-STAGES = ["ingest", "split", "embed", "attributes", "profile", "factorize", "evaluate", "publish"]
+STAGES = ["ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate", "publish"]
 
 
 def reused(out: Path) -> dict[str, bool]:
