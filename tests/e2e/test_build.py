@@ -155,7 +155,7 @@ def test_stage_window(tmp_path: Path, small_data: Path, small_config: Path) -> N
     assert reused(out) == {"ingest": True, "split": False}
     wrong = kindling("build", *options, "--from-stage", "bake")
     assert wrong.status == 2
-    assert "ingest, split, embed" in wrong.err
+    assert "ingest, split, finetune, embed" in wrong.err
 
 
 def test_two_builds_at_once_the_second_says_so(tmp_path: Path, small_data: Path, small_config: Path) -> None:
