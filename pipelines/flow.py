@@ -79,7 +79,8 @@ STAGES: tuple[Stage, ...] = (
           ("factorize", "blend", "evaluate"),
           frozenset({"factorize.shards", "evaluate.users_per_task"}),
           intact=lambda layout: layout.per_user.is_file()),
-    Stage("publish", publish.run, ("ingest", "split", "embed", "attributes", "profile", "factorize", "evaluate"),
+    Stage("publish", publish.run,
+          ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate"),
           ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve"), frozenset({"publish.keep"}),
           intact=publish.intact),
 )  # fmt: skip

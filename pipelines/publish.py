@@ -51,7 +51,7 @@ from pipelines.progress import Progress
 
 __all__ = ["intact", "run"]
 
-_STAGES = ("ingest", "split", "embed", "attributes", "profile", "factorize", "evaluate")
+_STAGES = ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate")
 
 
 def intact(layout: Layout) -> bool:

@@ -22,10 +22,7 @@ from pipelines.core.config import Config
 from pipelines.core.finetune import checkpoint
 from pipelines.core.finetune.checkpoint import Point, State
 from pipelines.core.finetune.files import ExampleFiles
-from pipelines.core.finetune.forgetting import GeneralTexts
-from pipelines.core.finetune.loop import Training
-from pipelines.core.finetune.next_behaviour import NextBehaviour
-from pipelines.core.finetune.order import BATCHES_PER_WINDOW, Order
+from pipelines.core.finetune.order import Order
 from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.setup import prepare
 from pipelines.core.layout import Layout
@@ -58,13 +55,6 @@ class Spec:
         return files_of(self.config, self.layout)
 
     @property
-    def order(self) -> Order:
-        """In which order."""
-        settings = self.config.finetune
-        window = settings.batch_size * BATCHES_PER_WINDOW
-        return Order(self.files.count("train"), settings.batch_size, window, settings.seed)
-
-    @property
     def log(self) -> Path:
         """JSON Lines: every step as it is done."""
         return self.run / "training.jsonl"
@@ -82,11 +72,8 @@ def train_worker(told: dict[str, Any]) -> None:
     last = train.get_checkpoint()
     state = checkpoint.load(Path(last.path)) if last is not None else None
     with _Watch(spec, workers, state.standing.step if state else 0) as watch:
-        training = Training(
-            setup.learner, setup.objective, spec.config.finetune, spec.order, spec.files.validation(), workers, watch,
-            None if isinstance(setup.objective, NextBehaviour) else GeneralTexts.of(setup.tokenizer),
-        )  # fmt: skip
-        training.run(_rows_from(spec, workers), state)
+        training = setup.training(spec.config.finetune, spec.files, watch, workers)
+        training.run(_rows_from(spec, training.order, workers), state)
 
 
 class _TakeRows:
@@ -99,9 +86,8 @@ class _TakeRows:
         return self._files.take(np.concatenate(plan.column("numbers").to_numpy()))
 
 
-def _rows_from(spec: Spec, workers: Workers) -> Callable[[int], Iterator[pa.Table]]:
+def _rows_from(spec: Spec, order: Order, workers: Workers) -> Callable[[int], Iterator[pa.Table]]:
     """Part of every batch from a step on, for this worker, through Ray Data."""
-    order = spec.order
     part = order.part(workers.rank, workers.world)
 
     def rows_from(first: int) -> Iterator[pa.Table]:

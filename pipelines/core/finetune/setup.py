@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipelines.core.blend import normalize
-from pipelines.core.config import Config
+from pipelines.core.config import Config, FinetuneConfig
 from pipelines.core.encoder import load_pretrained
 from pipelines.core.finetune.checkpoint import Weights, set_weights
 from pipelines.core.finetune.classification import Classification, class_weights
@@ -21,10 +21,14 @@ from pipelines.core.finetune.continuation import ContinuationNetwork
 from pipelines.core.finetune.contrastive import Contrastive
 from pipelines.core.finetune.examples import HISTORY, LABEL, popularity
 from pipelines.core.finetune.files import ExampleFiles
+from pipelines.core.finetune.forgetting import GeneralTexts
+from pipelines.core.finetune.loop import Training, Watch
 from pipelines.core.finetune.network import Learner, Network, TextNetwork
 from pipelines.core.finetune.next_behaviour import NextBehaviour, Reading
 from pipelines.core.finetune.objective import Objective
+from pipelines.core.finetune.order import BATCHES_PER_WINDOW, Order
 from pipelines.core.finetune.pairwise import Purchase, Rating, labels_of
+from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.plain import baselines
 from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.tokens import Template
@@ -52,6 +56,18 @@ class Setup:
     objective: Objective
     tokenizer: Any
     adapter: Any
+
+    def training(
+        self, settings: FinetuneConfig, files: ExampleFiles, watch: Watch, workers: Workers | None = None
+    ) -> Training:
+        """The loop over examples in files; by default on this worker alone."""
+        window = settings.batch_size * BATCHES_PER_WINDOW
+        order = Order(files.count("train"), settings.batch_size, window, settings.seed)
+        makes_vectors = isinstance(self.learner.network, TextNetwork)
+        general = GeneralTexts.of(self.tokenizer) if makes_vectors else None
+        return Training(
+            self.learner, self.objective, settings, order, files.validation(), workers or Workers(), watch, general
+        )  # fmt: skip
 
 
 def prepare(config: Config, files: ExampleFiles, device: str = "cpu") -> Setup:

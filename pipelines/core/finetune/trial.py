@@ -25,11 +25,6 @@ from pipelines.core.errors import ArtefactError
 from pipelines.core.finetune import checkpoint
 from pipelines.core.finetune.checkpoint import Point, Standing, State
 from pipelines.core.finetune.files import ExampleFiles
-from pipelines.core.finetune.forgetting import GeneralTexts
-from pipelines.core.finetune.loop import Training
-from pipelines.core.finetune.network import TextNetwork
-from pipelines.core.finetune.order import BATCHES_PER_WINDOW, Order
-from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.setup import prepare
 from pipelines.core.objective import VALIDATION, WORST_FIGURE
 from pipelines.core.search_space import Settings, apply
@@ -75,21 +70,12 @@ class FinetuneTrials:
             state = kept.read()
             if state is not None:
                 watch.repeat(state.standing)
-            makes_vectors = isinstance(setup.learner.network, TextNetwork)
-            training = Training(
-                setup.learner, setup.objective, config.finetune, self._order(config), self.files.validation(),
-                Workers(), watch, GeneralTexts.of(setup.tokenizer) if makes_vectors else None,
-            )  # fmt: skip
+            training = setup.training(config.finetune, self.files, watch)
 
             def rows_from(first: int) -> Iterator[pa.Table]:
                 return (self.files.take(numbers) for numbers in training.order.steps(first))
 
             training.run(rows_from, state)
-
-    def _order(self, config: Config) -> Order:
-        settings = config.finetune
-        window = settings.batch_size * BATCHES_PER_WINDOW
-        return Order(self.files.count("train"), settings.batch_size, window, settings.seed)
 
 
 class _Watch:
