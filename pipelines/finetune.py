@@ -86,8 +86,12 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     for leftover in layout.finetune_run(name).parent.glob("*"):  # of this and of earlier settings
         if leftover.name != name:
             shutil.rmtree(leftover, ignore_errors=True)
-    for leftover in spec.run.glob("checkpoint_*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    # what Ray Train would go on from, its own notes included: another run of the stage begins anew
+    for leftover in spec.run.iterdir():
+        if leftover.is_dir() and leftover.name.startswith("checkpoint_"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        elif leftover.is_file() and leftover != spec.log:
+            leftover.unlink()
     return {k: v for k, v in report.items() if k not in ("curve",)}
 
 
