@@ -122,7 +122,7 @@ class _Watch:
         if self._workers.is_first:
             from tensorboardX import SummaryWriter  # noqa: PLC0415 - on the first worker only
 
-            self._log = self._spec.log.open("a", encoding="utf-8")
+            self._log = self._spec.log.open("a" if self._step else "w", encoding="utf-8")
             self._board = SummaryWriter(str(self._spec.run / "tensorboard"), purge_step=self._step)
             self._trackers = start_trackers(self._spec.config.finetune, self._spec.run.name)
         return self
