@@ -129,8 +129,9 @@ def test_what_cannot_be_learnt_is_told_before_anything_is_trained(
 ) -> None:
     wrong = tmp_path / "wrong.toml"
     text = configs[1].read_text(encoding="utf-8")
-    wrong.write_text(text.replace('"contrastive"', '"rating"'), encoding="utf-8")
+    labels = 'objective = "classification"\nlabels = "nowhere/labels.csv"'
+    wrong.write_text(text.replace('objective = "contrastive"', labels), encoding="utf-8")
     failed = kindling("finetune", "--data", small_data, "--out", tmp_path / "out", "--config", wrong)
     assert failed.status == 3
-    assert "expected ratings that differ" in failed.err
+    assert "nowhere/labels.csv" in failed.err
     assert "Traceback" not in failed.err
