@@ -143,3 +143,32 @@ def test_hard_negatives_are_like_the_item_and_not_the_users() -> None:
         assert len(prepared.sequences) == 8
     few = made(np.zeros((N_ITEMS, 1), dtype=np.int64), hard_negatives=2)
     assert few.prepare(ROWS, draws_of(0, 0)).columns["answers"].shape == (2, 3)
+
+
+def told(sequences: Any) -> torch.Tensor:  # noqa: ANN401
+    """Vectors of items 0 to 5: angles that grow with the number, but 5 lies between 0 and 1."""
+    angles = torch.tensor([0.0, 0.3, 0.7, 1.2, 1.8, 0.1])[[tokens[1] for tokens in sequences]]
+    return torch.stack([angles.cos(), angles.sin()], dim=1) * 2.0
+
+
+def rows(*examples: tuple[int, list[int], str], sliced: bool) -> pa.Table:
+    columns = {"item_idx": [e[0] for e in examples], "history": [e[1] for e in examples]}
+    return pa.table(columns | ({"slice": [e[2] for e in examples]} if sliced else {}))
+
+
+def test_validation_ranks_within_a_slice() -> None:
+    # the user of each row liked item 0; nearest first the others are 5, 1, 2, 3, 4
+    examples = ((1, [0], "warm"), (3, [0], "warm"), (5, [0], "cold"))
+    figures = made().measure(told, rows(*examples, sliced=True))
+    # warm: 1 is first of {1, 3}, 3 second; cold: 5 is alone
+    assert figures["recall@20"] == 1.0
+    assert figures["ndcg@20"] == pytest.approx(((1 + 1 / np.log2(3)) / 2 + 1) / 2)
+    whole = made().measure(told, rows(*examples, sliced=False))
+    # among {1, 3, 5}: second, third, first
+    assert whole["ndcg@20"] == pytest.approx((1 / np.log2(3) + 0.5 + 1) / 3)
+
+
+def test_validation_leaves_out_what_the_user_has() -> None:
+    figures = made().measure(told, rows((1, [0, 5], ""), (5, [3], ""), (3, [4], ""), sliced=False))
+    # 5 is nearer to the first user than 1 is, but theirs; the second is at 3: 3 is theirs, then 1, then 5
+    assert figures["ndcg@20"] == pytest.approx((1 + 1 / np.log2(3) + 1) / 3)

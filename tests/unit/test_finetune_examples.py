@@ -47,14 +47,15 @@ def build(
             layout.newcomers(which), table(user_idx=[u for u, _ in hidden], item_idx=[i for _, i in hidden])
         )
     pairs = held.get("validation", [])
-    write_table(
-        layout.relevant("validation"), table(user_idx=[u for u, _ in pairs], item_idx=[i for _, i in pairs])
+    relevant = table(
+        user_idx=[u for u, _ in pairs], item_idx=[i for _, i in pairs], slice=["warm"] * len(pairs)
     )
+    write_table(layout.relevant("validation"), relevant)
     return layout
 
 
 def table(**columns: list[Any]) -> pa.Table:
-    kinds = {"weight": pa.float32(), "id": pa.string()}
+    kinds = {"weight": pa.float32(), "id": pa.string(), "slice": pa.string()}
     return pa.table({name: pa.array(values, kinds.get(name, pa.int64())) for name, values in columns.items()})
 
 

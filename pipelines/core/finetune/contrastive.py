@@ -26,6 +26,7 @@ from pipelines.core.finetune.tokens import Template, TokenTable
 
 _K = 20
 _PADDING = -1
+SLICE = "slice"
 _LONGEST_PROFILE = 50
 """Items of a history that a validation looks at."""
 
@@ -133,9 +134,10 @@ class Contrastive:
         return (1 - functional.cosine_similarity(one, other, dim=-1)).sum()
 
     def measure(self, encode: Encode, rows: pa.Table) -> dict[str, float]:
-        """Recall and NDCG at 20 of each example's item among all items of `rows` that the user has not.
+        """Recall and NDCG at 20 of each example's item among the items of its slice in `rows` that the user has not.
 
-        The user is the mean of the vectors of their history, as a text profile is.
+        The user is the mean of the vectors of their history, as a text profile is. With a column `slice` (cold, warm),
+        the figures are the mean over slices, as a build measures each by itself; without, all rows are one.
         """
         histories = [h[:_LONGEST_PROFILE] for h in rows.column("history").to_pylist()]
         answers = rows.column("item_idx").to_numpy()
@@ -152,10 +154,17 @@ class Contrastive:
         own = np.array([column[a] for a in answers.tolist()])
         for row, history in enumerate(histories):
             scores[row, [column[i] for i in history if i in column and i != answers[row]]] = -np.inf
-        rank = (scores > scores[np.arange(len(own)), own][:, None]).sum(axis=1)
-        found = rank < _K
-        gain = np.where(found, 1 / np.log2(rank + 2.0), 0.0)
-        return {f"recall@{_K}": float(found.mean()), f"ndcg@{_K}": float(gain.mean())}
+        kinds = np.array(rows.column(SLICE).to_pylist() if SLICE in rows.column_names else [""] * len(rows))
+        means = []
+        for kind in np.unique(kinds):
+            mine = kinds == kind
+            others = np.setdiff1d(np.arange(len(candidates)), own[mine])
+            scores[np.ix_(mine, others)] = -np.inf
+            rank = (scores[mine] > scores[mine, own[mine]][:, None]).sum(axis=1)
+            gain = np.where(rank < _K, 1 / np.log2(rank + 2.0), 0.0)
+            means.append(((rank < _K).mean(), gain.mean()))
+        recall, ndcg = np.mean(means, axis=0)
+        return {f"recall@{_K}": float(recall), f"ndcg@{_K}": float(ndcg)}
 
 
 def _padded(lists: list[list[int]]) -> torch.Tensor:

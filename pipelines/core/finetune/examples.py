@@ -133,7 +133,7 @@ def load_examples(layout: Layout, settings: FinetuneConfig, since: float | None 
         train = train.filter(pa.array(np.diff(users, prepend=-1) == 0))  # not their first
     train = train.filter(train.column(_IS_NEW)).select([USER_IDX, ITEM_IDX])
     _check(train, "two items that one user wanted", settings)
-    held = pq.read_table(layout.relevant("validation"), columns=[USER_IDX, ITEM_IDX])
+    held = pq.read_table(layout.relevant("validation"), columns=[USER_IDX, ITEM_IDX, "slice"])
     known = np.zeros(n_users, dtype=bool)
     known[wanted.column(USER_IDX).to_numpy()] = True
     held = held.filter(pa.array(known[held.column(USER_IDX).to_numpy()]))
