@@ -144,7 +144,8 @@ class FinetuneConfig(Section):
     patience: Count = Field(0, description="validations without a better one before it stops; 0: never")
     validation_rows: Positive = Field(1000, description="examples of a validation at most")
     candidates: Positive = Field(
-        5000, description="items among which a validation looks for the right one, at most"
+        100,
+        description="next_behaviour: items among which a validation looks for the right one; 100 at most are read",
     )
     max_forgetting: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
         0.0,
