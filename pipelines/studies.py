@@ -19,7 +19,6 @@ from pipelines.core.baselines import unavailable
 from pipelines.core.baselines.settings import baseline_settings
 from pipelines.core.config import Config
 from pipelines.core.errors import ConfigError, InputError
-from pipelines.core.finetune.trial import FinetuneTrials
 from pipelines.core.layout import Layout
 from pipelines.core.material import load_material
 from pipelines.core.objective import VALIDATION, WORST, WORST_FIGURE, Aim, Decides, Objective
@@ -29,7 +28,6 @@ from pipelines.core.slices import SLICES, SliceName
 from pipelines.core.storage import read_json, write_json
 from pipelines.core.study import Journal, folder_of
 from pipelines.core.trial import ModelTrials
-from pipelines.examples import files_of, write_examples
 from pipelines.progress import Progress
 from pipelines.trials import Rules
 
@@ -165,6 +163,10 @@ class FinetuneStudy:
             InputError: there are none to validate on.
 
         """
+        # with torch, which takes seconds to import: a study of other settings does without
+        from pipelines.core.finetune.trial import FinetuneTrials  # noqa: PLC0415
+        from pipelines.examples import files_of, write_examples  # noqa: PLC0415
+
         config, since = finetune.continued(self._config, self._layout)
         place = _WithOwnExamples(self._layout.root, folder_of(journal.path) / "examples")
         files = files_of(config, place)

@@ -21,11 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import precision_recall_curve
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from pipelines.core.blend import normalize
 from pipelines.core.config import AttributesConfig
@@ -156,6 +152,8 @@ def calibrate(
 
 def _by_share(scores: DoubleArray, share: float) -> tuple[float, float]:
     """Bias that makes the mean confidence `share`, and the confidence that this share of the items reaches."""
+    from scipy.optimize import brentq  # noqa: PLC0415 - takes half a second, and few builds have labels
+
     if not len(scores):
         return float(np.log(share / (1.0 - share))), 1.0
     reach = float(np.abs(scores).max()) + _REACH
@@ -167,6 +165,10 @@ def _by_share(scores: DoubleArray, share: float) -> tuple[float, float]:
 
 def _by_known(scores: DoubleArray, truth: BoolArray) -> tuple[DoubleArray, float, float]:
     """Weights, bias, and the confidence at which F1 is highest on items the regression was not fitted on."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - as above
+    from sklearn.metrics import precision_recall_curve  # noqa: PLC0415
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: PLC0415
+
     model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     held_out = cross_val_predict(model, scores, truth, cv=folds, method="predict_proba")[:, 1]

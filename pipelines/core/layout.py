@@ -8,6 +8,8 @@ from typing import Literal
 
 HeldOut = Literal["validation", "test"]
 HELD_OUT: tuple[HeldOut, ...] = ("validation", "test")
+ENCODER_NOTE = "kindling.json"
+"""Beside an encoder's weights: up to when it has learnt from behaviour."""
 ModelName = Literal["train", "newcomers", "full"]
 """`train` sees the training slice only and is evaluated; `newcomers` sees every row but those of some users, whom it is
 evaluated on; `full` sees every row and is published."""

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 from pipelines.core.blend import normalize
 from pipelines.core.config import LexicalConfig
 from pipelines.core.errors import ArtefactError
 from pipelines.core.storage import write_table
 from pipelines.core.tokens import tokenize
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -36,9 +38,17 @@ _LEAST_LENGTH = 1e-4
 """Of what the directions hold of a text whose terms have length 1."""
 
 
+@cache
+def _stop_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # noqa: PLC0415 - half a second of every command
+
+    return ENGLISH_STOP_WORDS
+
+
 def terms_of(text: str) -> list[str]:
     """Tokens of a text that may be terms."""
-    return [t for t in tokenize(text) if t not in ENGLISH_STOP_WORDS]
+    stop_words = _stop_words()
+    return [t for t in tokenize(text) if t not in stop_words]
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ class LexicalModel:
 
     @cached_property
     def _counter(self) -> CountVectorizer:
+        from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415 - as for `_stop_words`
+
         return CountVectorizer(analyzer=terms_of, vocabulary={t: n for n, t in enumerate(self.terms)})
 
     def transform(self, texts: Sequence[str]) -> FloatArray:
@@ -91,6 +103,9 @@ def fit(texts: Sequence[str], settings: LexicalConfig, seed: int) -> LexicalMode
     nothing = LexicalModel([], np.zeros(0, dtype=np.float32), np.zeros((0, 0), dtype=np.float32))
     if settings.weight == 0 or len(texts) < _LEAST_TEXTS:
         return nothing
+    from sklearn.decomposition import TruncatedSVD  # noqa: PLC0415 - as for `_stop_words`
+    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
+
     counter = CountVectorizer(analyzer=terms_of)
     try:
         counts = sp.csr_matrix(counter.fit_transform(texts))

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.feature_extraction.text import CountVectorizer
 
 from pipelines.core.baselines.settings import BaselineSettings
 from pipelines.core.baselines.wanted import empty_rows
@@ -107,6 +106,8 @@ def _terms(texts: Iterable[str]) -> set[str]:
 def _count(texts: Sequence[str], vocabulary: dict[str, int]) -> sp.csr_matrix:
     if not vocabulary or not len(texts):  # CountVectorizer refuses both
         return empty_rows(len(texts), len(vocabulary))
+    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415 - takes most of a second
+
     vectorizer = CountVectorizer(analyzer=tokenize, vocabulary=vocabulary, dtype=np.float32)
     return sp.csr_matrix(vectorizer.transform(texts))
 
