@@ -42,7 +42,7 @@ _LEAST_LENGTH = 1e-4
 def _stop_words() -> frozenset[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # noqa: PLC0415 - half a second of every command
 
-    return ENGLISH_STOP_WORDS
+    return frozenset(ENGLISH_STOP_WORDS)
 
 
 def terms_of(text: str) -> list[str]:
