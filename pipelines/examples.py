@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import ray
 
 from pipelines.core.config import Config
-from pipelines.core.encoder import Encoder, load_pretrained
+from pipelines.core.encoder import Encoder, load_tokenizer
 from pipelines.core.errors import InputError
+from pipelines.core.finetune.distillation import text_rows
 from pipelines.core.finetune.examples import field_starts, load_examples
 from pipelines.core.finetune.files import ExampleFiles
 from pipelines.core.finetune.labels import read_labels, stratified_split
@@ -47,6 +48,10 @@ def write_examples(config: Config, layout: Layout, since: float | None) -> float
     newest = None
     if settings.objective == "classification":
         _write_labelled(config, files)
+    elif settings.objective == "distillation":
+        _write_texts(config, layout, files)
+        train, held = text_rows([files.texts("items"), files.texts("users")], settings)
+        files.write_rows(train, held, settings.batch_size * BATCHES_PER_WINDOW)
     else:
         examples = load_examples(layout, settings, since)
         if not len(examples.validation):
@@ -74,7 +79,7 @@ def _write_labelled(config: Config, files: ExampleFiles) -> None:
     train, held = stratified_split(labelled, settings.validation_rows, settings.seed)
     shuffled = np.random.default_rng(settings.seed).permutation(train)
     files.write_rows(labelled.rows(shuffled), labelled.rows(held), settings.batch_size * BATCHES_PER_WINDOW)
-    tokenizer, _ = load_pretrained(config.encoder, "float32")
+    tokenizer = load_tokenizer(config.encoder)
     part = tokenize(tokenizer, labelled.texts, [[]] * len(labelled.texts), settings.max_tokens)
     write_tokens(files.tokens("labelled"), [part])
     write_json(files.classes, list(labelled.classes))
@@ -103,7 +108,7 @@ def _tokenised(
 
 @ray.remote
 def _tokenize(config: Config, path: Path, fields: tuple[str, ...], variant: int | None) -> pa.RecordBatch:
-    tokenizer, _ = load_pretrained(config.encoder, "float32")
+    tokenizer = load_tokenizer(config.encoder)
     columns = [c for c in fields if c in pq.read_schema(path).names]
     table = pq.read_table(path, columns=[TEXT, *columns])
     texts: list[str] = table.column(TEXT).to_pylist()

@@ -19,7 +19,15 @@ from pipelines.core.storage import digest_file, read_json
 from pipelines.progress import Progress
 from pipelines.trackers import check_trackers
 
-__all__ = ["continued", "fingerprint", "run"]
+__all__ = ["UNSEEN", "continued", "fingerprint", "run"]
+
+UNSEEN = frozenset(
+    {
+        "finetune.workers", "finetune.mlflow", "finetune.wandb", "encoder.dtype", "encoder.dimensions",
+        "encoder.tokens_per_batch",
+    }
+)  # fmt: skip
+"""Settings of the sections it reads that do not change what is learnt."""
 
 
 def fingerprint(data: str, config: Config) -> str:  # noqa: ARG001 - one shape for all stages
@@ -28,7 +36,12 @@ def fingerprint(data: str, config: Config) -> str:  # noqa: ARG001 - one shape f
     if settings.objective == "none":
         return ""
     named = (settings.labels if settings.objective == "classification" else None, settings.synonyms)
-    return " ".join([encoder_fingerprint(config.encoder), *(_digest(uri) for uri in named if uri)])
+    return " ".join([_base_fingerprint(config), *(_digest(uri) for uri in named if uri)])
+
+
+def _base_fingerprint(config: Config) -> str:
+    """Of the encoder as it is taught: all numbers of a vector, weights in single precision."""
+    return encoder_fingerprint(config.encoder.model_copy(update={"dtype": "float32", "dimensions": 0}))
 
 
 def _digest(uri: str) -> str:
@@ -55,10 +68,9 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
 
 def _run_name(config: Config, layout: Layout) -> str:
     """The same for the same training, so that it goes on; another for any other."""
-    shown_elsewhere = frozenset({"finetune.workers", "finetune.mlflow", "finetune.wandb"})
     parts = (
-        config.fingerprint("finetune", "data", exclude=shown_elsewhere),
-        encoder_fingerprint(config.encoder),
+        config.fingerprint("finetune", "data", exclude=UNSEEN),
+        _base_fingerprint(config),
         *(str(read_json(layout.marker(stage))["output"]) for stage in ("ingest", "split")),
     )
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

@@ -27,6 +27,7 @@ from pipelines.core.config import Config, EvaluateConfig, load_config, to_toml
 from pipelines.core.errors import ArtefactError, BusyError, ConfigError, KindlingError
 from pipelines.core.layout import Layout
 from pipelines.core.markers import read_marker, write_marker
+from pipelines.core.sections.finetuning import VECTOR_OBJECTIVES
 from pipelines.core.storage import fresh_directory, read_json, write_json, write_text
 from pipelines.progress import Progress
 
@@ -66,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("ingest", ingest.run, (), ("data", "privacy"), inputs=ingest.fingerprint),
     Stage("split", split.run, ("ingest",), ("split",)),
     Stage("finetune", finetune.run, ("ingest", "split"), ("data", "encoder", "finetune"),
-          frozenset({"finetune.workers", "finetune.mlflow", "finetune.wandb"}), inputs=finetune.fingerprint),
+          finetune.UNSEEN, inputs=finetune.fingerprint),
     Stage("embed", embed.run, ("ingest", "split", "finetune"), ("encoder",), inputs=embed.fingerprint),
     Stage("attributes", attributes.run, ("ingest", "split", "embed"), ("attributes", "encoder"),
           frozenset({"attributes.feature_weight"})),
@@ -238,9 +239,9 @@ def _run_stages(
 def _as_seen_by(stage: Stage, config: Config, layout: Layout) -> Config:
     """The settings of a stage: after finetune, its encoder is in the place of the one it was made from.
 
-    Of the objectives, `contrastive` alone shapes vectors to be compared; what others leave is a model of its own.
+    Only where it was taught to make vectors: what other objectives leave is a model of its own.
     """
-    if config.finetune.objective != "contrastive" or stage.name in _BEFORE_TUNED:
+    if config.finetune.objective not in VECTOR_OBJECTIVES or stage.name in _BEFORE_TUNED:
         return config
     tuned = config.encoder.model_copy(update={"model": str(layout.tuned_encoder)})
     return config.model_copy(update={"encoder": tuned})

@@ -146,10 +146,9 @@ class FinetuneStudy:
     def depends_on(self) -> object:
         """See `Study`."""
         config, since = finetune.continued(self._config, self._layout)
-        elsewhere = frozenset({"finetune.workers", "finetune.mlflow", "finetune.wandb"})
         return (
             repr(self.space),
-            config.fingerprint("data", "encoder", "finetune", exclude=elsewhere),
+            config.fingerprint("data", "encoder", "finetune", exclude=finetune.UNSEEN),
             finetune.fingerprint(self._data, config),
             since,
             config.tune.model_dump(include={"grace", "seed"}),

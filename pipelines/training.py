@@ -115,8 +115,8 @@ class _Watch:
 
     def __init__(self, spec: Spec, workers: Workers, step: int) -> None:
         self._spec, self._workers = spec, workers
-        self._started, self._first = time.monotonic(), step
-        self._step = step
+        self._started = self._last = time.monotonic()
+        self._first = self._step = step
 
     def __enter__(self) -> _Watch:
         if self._workers.is_first:
@@ -135,15 +135,15 @@ class _Watch:
                 tracker.close()
 
     def on_step(self, step: int, loss: float) -> None:
-        """One line of the log."""
-        rate = (
-            (step - self._first) * self._spec.config.finetune.batch_size / (time.monotonic() - self._started)
-        )
+        """One line of the log; what a second brings is told of learning alone."""
+        self._last = time.monotonic()
+        rate = (step - self._first) * self._spec.config.finetune.batch_size / (self._last - self._started)
         self._tell(step, {"loss": loss, "examples_per_second": rate})
 
     def on_validation(self, point: Point, state: State | None) -> str | None:
         """A checkpoint on storage, and its figures."""
         figures = {f"validation/{name}": value for name, value in point.figures.items()}
+        self._started += time.monotonic() - self._last
         if state is None:
             train.report(figures | {"step": point.step})
             return None

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def encoder_fingerprint(config: EncoderConfig) -> str:
         state.update(config.model.encode())
     settings = (_SCHEME, config.pooling, config.max_tokens, resolve_dtype(config.dtype), config.prefix)
     state.update(repr(settings).encode())
+    if config.dimensions:
+        state.update(f" {config.dimensions}".encode())
     return state.hexdigest()
 
 
@@ -90,6 +93,33 @@ def content_hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def load_tokenizer(config: EncoderConfig) -> Any:  # noqa: ANN401 - transformers has no types
+    """The tokenizer alone.
+
+    Raises:
+        ConfigError: it cannot be loaded; says what was looked for and where.
+
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    with _told(config):
+        return AutoTokenizer.from_pretrained(
+            model_path(config.model), trust_remote_code=config.trust_remote_code
+        )
+
+
+@contextmanager
+def _told(config: EncoderConfig) -> Iterator[None]:
+    """What can go wrong in loading, in our words."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError, SafetensorError) as e:
+        raise ConfigError(
+            f"encoder.model = '{config.model}' cannot be loaded: {e}. Give a folder with config.json, "
+            f"model.safetensors and a tokenizer, a Hugging Face name, or '{PACKAGED}'."
+        ) from e
+
+
 def load_pretrained(config: EncoderConfig, dtype: str, *, causal: bool = False) -> tuple[Any, Any]:
     """Tokenizer and model, weights in the number format `dtype`, on the CPU.
 
@@ -100,22 +130,17 @@ def load_pretrained(config: EncoderConfig, dtype: str, *, causal: bool = False) 
 
     """
     import torch  # noqa: PLC0415
-    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoModel, AutoModelForCausalLM  # noqa: PLC0415
     from transformers.utils import logging as hf_logging  # noqa: PLC0415
 
     hf_logging.disable_progress_bar()
-    path, options = model_path(config.model), {"trust_remote_code": config.trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    tokenizer = load_tokenizer(config)
+    with _told(config):
         # safetensors only: a pickled checkpoint can run code when loaded
         model, loading = (AutoModelForCausalLM if causal else AutoModel).from_pretrained(
-            path, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
-        )
-    except (OSError, ValueError, ImportError, SafetensorError) as e:
-        raise ConfigError(
-            f"encoder.model = '{config.model}' cannot be loaded: {e}. Give a folder with config.json, "
-            f"model.safetensors and a tokenizer, a Hugging Face name, or '{PACKAGED}'."
-        ) from e
+            model_path(config.model), dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True,
+            trust_remote_code=config.trust_remote_code,
+        )  # fmt: skip
     # transformers fills what a checkpoint lacks with random numbers and only logs it; no pooler is used here
     lacking = sorted(k for k in loading["missing_keys"] if "pooler" not in k)
     if lacking:
@@ -142,8 +167,11 @@ class Encoder:
 
         self.config = config
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.tokenizer, self.model = load_pretrained(config, resolve_dtype(config.dtype))
+        dtype = resolve_dtype(config.dtype)
+        self.tokenizer, self.model = load_pretrained(config, "float32" if dtype == "int8" else dtype)
         self.model.eval().to(self.device)
+        if dtype == "int8":
+            self.model = self._in_8_bits()
         # masked, so any id will do where the tokenizer has none, as of GPT-2
         pad = self.tokenizer.pad_token_id or 0
         try:
@@ -155,8 +183,19 @@ class Encoder:
                 f"encoder.model = '{config.model}' ({type(self.model).__name__}) does not make vectors of the tokens "
                 f"of a text alone: {e}. Give an encoder or a decoder of text, with the tokenizer it was trained with."
             ) from e
-        self.n_dimensions: int = width
+        if config.dimensions > width:
+            raise ConfigError(
+                f"encoder.dimensions = {config.dimensions}, and a vector of this encoder has {width} numbers. Lower it."
+            )
+        self.n_dimensions: int = config.dimensions or width
         """Length of a vector; not always what the model's configuration calls its width."""
+
+    def _in_8_bits(self) -> Any:  # noqa: ANN401 - transformers has no types
+        from pipelines.core.quantize import to_int8  # noqa: PLC0415 - imports torch
+
+        if self.device.type != "cpu":
+            raise ConfigError("encoder.dtype = 'int8' is for CPUs; on a GPU use bfloat16.")
+        return to_int8(self.model)
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(len(texts), E) vectors of length 1, in the order of `texts`; zeros for a text that is empty."""
@@ -169,7 +208,10 @@ class Encoder:
             # a GPU is handed all batches of a window before the first is waited for
             found = [self.forward([tokens[j] for j in batch]) for batch in batches]
             for batch, rows in zip(batches, found, strict=True):
-                vectors[[window[j] for j in batch]] = rows.cpu().numpy()
+                vectors[[window[j] for j in batch]] = rows[:, : self.n_dimensions].cpu().numpy()
+        if self.config.dimensions:
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors /= np.where(lengths > 0, lengths, 1.0)
         return vectors
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:

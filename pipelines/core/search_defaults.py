@@ -76,6 +76,10 @@ FINETUNE_SPACES: dict[str, dict[str, object]] = {
         "finetune.layer_decay": [0.6, 1.0, "linear"],
         "finetune.token_dropout": {"choices": [0.0, 0.1, 0.2]},
     },
+    "distillation": {
+        "finetune.learning_rate": [2e-5, 1e-3],
+        "finetune.layer_decay": [0.6, 1.0, "linear"],
+    },
     "rating": _OF_HEADS,
     "purchase": _OF_HEADS,
     "classification": {**_OF_HEADS, "finetune.label_smoothing": {"choices": [0.0, 0.05, 0.1]}},

@@ -97,8 +97,12 @@ class Contrastive:
         return chosen
 
     def loss(self, outputs: torch.Tensor, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Cross-entropy of each query over all items of the batch, summed."""
-        vectors = functional.normalize(outputs, dim=-1)
+        """Cross-entropy of each query over all items of the batch, summed; with `matryoshka` the mean over lengths."""
+        lengths = (outputs.shape[-1], *self.settings.matryoshka)
+        losses = [self._of(functional.normalize(outputs[..., :n], dim=-1), columns) for n in lengths]
+        return torch.stack(losses).mean()
+
+    def _of(self, vectors: torch.Tensor, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
         queries, candidates = vectors[:, 0], vectors[:, 1:].flatten(0, 1)
         items = columns["answers"].flatten()
         logits = queries @ candidates.T / self.settings.temperature

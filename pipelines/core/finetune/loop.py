@@ -24,7 +24,7 @@ from pipelines.core.encoder import resolve_dtype
 from pipelines.core.finetune import checkpoint
 from pipelines.core.finetune.checkpoint import Point, Standing, State
 from pipelines.core.finetune.forgetting import General, GeneralTexts, reason_to_stop
-from pipelines.core.finetune.network import Learner
+from pipelines.core.finetune.network import Learner, Network
 from pipelines.core.finetune.objective import Encode, Objective, Prepared, draws_of
 from pipelines.core.finetune.order import Order
 from pipelines.core.finetune.parallel import Workers
@@ -55,6 +55,7 @@ class Training:
         workers: who else trains.
         watch: who is told.
         general: texts to watch forgetting by; None for a network that makes no vectors of texts.
+        whole: the encoder before layers were taken out, which forgetting is measured from; None: the learner's.
 
     """
 
@@ -66,6 +67,7 @@ class Training:
     workers: Workers
     watch: Watch
     general: GeneralTexts | None = None
+    whole: Network | None = None
 
     def run(self, rows_from: Callable[[int], Iterator[pa.Table]], resume: State | None = None) -> Standing:
         """Train to the last step, or until it gets no better; leaves the best weights in `learner`.
@@ -82,7 +84,7 @@ class Training:
         self._base: General | None = None
         if self.general is not None:  # as the encoder was, before the weights of a checkpoint
             self.learner.eval()
-            self._base = General.of(self._outputs_of(self.learner.network), self.general)
+            self._base = General.of(self._outputs_of(self.whole or self.learner.network), self.general)
         if resume is not None:
             standing, best = resume.standing, resume.best
             checkpoint.set_weights(self._named, resume.weights)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,12 @@ from safetensors.torch import save_file
 from pipelines.core.blend import normalize
 from pipelines.core.config import Config, FinetuneConfig
 from pipelines.core.encoder import load_pretrained
+from pipelines.core.errors import ConfigError
 from pipelines.core.finetune.checkpoint import Weights, set_weights
 from pipelines.core.finetune.classification import Classification, class_weights
 from pipelines.core.finetune.continuation import ContinuationNetwork
 from pipelines.core.finetune.contrastive import Contrastive
+from pipelines.core.finetune.distillation import Distillation
 from pipelines.core.finetune.examples import HISTORY, LABEL, popularity
 from pipelines.core.finetune.files import ExampleFiles
 from pipelines.core.finetune.forgetting import GeneralTexts
@@ -30,6 +33,7 @@ from pipelines.core.finetune.order import BATCHES_PER_WINDOW, Order
 from pipelines.core.finetune.pairwise import Purchase, Rating, labels_of
 from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.plain import baselines
+from pipelines.core.finetune.pruning import keep_layers
 from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.tokens import Template
 from pipelines.core.finetune.trainable import add_lora, learnable, recompute_activations, set_dropout
@@ -49,6 +53,7 @@ class Setup:
         objective: what they learn.
         tokenizer: of the encoder.
         adapter: what merges LoRA into the model; None without.
+        whole: the encoder that layers were taken from, or that teaches; None where it is the learner's own.
 
     """
 
@@ -56,6 +61,7 @@ class Setup:
     objective: Objective
     tokenizer: Any
     adapter: Any
+    whole: TextNetwork | None
 
     def training(
         self, settings: FinetuneConfig, files: ExampleFiles, watch: Watch, workers: Workers | None = None
@@ -66,7 +72,8 @@ class Setup:
         makes_vectors = isinstance(self.learner.network, TextNetwork)
         general = GeneralTexts.of(self.tokenizer) if makes_vectors else None
         return Training(
-            self.learner, self.objective, settings, order, files.validation(), workers or Workers(), watch, general
+            self.learner, self.objective, settings, order, files.validation(), workers or Workers(), watch, general,
+            self.whole if makes_vectors else None,
         )  # fmt: skip
 
 
@@ -80,24 +87,41 @@ def prepare(config: Config, files: ExampleFiles, device: str = "cpu") -> Setup:
     settings = config.finetune
     is_decoder = settings.objective == "next_behaviour"
     tokenizer, model = load_pretrained(config.encoder, "float32", causal=is_decoder)
+    pad = tokenizer.pad_token_id or 0
+    whole = None
+    if not is_decoder and (settings.keep_layers or settings.objective == "distillation"):
+        set_dropout(model, 0.0)
+        whole = TextNetwork(copy.deepcopy(model).to(device), config.encoder.pooling, pad)
+        whole.eval().requires_grad_(requires_grad=False)
+    if settings.keep_layers:
+        keep_layers(model, settings.keep_layers)
     set_dropout(model, settings.dropout)
     torch.manual_seed(settings.seed)  # of LoRA's and the head's first weights
     adapter = add_lora(model, settings) if settings.lora_rank else None
     if settings.checkpoint_activations:
         recompute_activations(model)
     model.to(device)
-    objective = _objective(config, files, tokenizer)
+    objective = _objective(config, files, tokenizer, whole)
     network: Network = (
-        ContinuationNetwork(model)
-        if is_decoder
-        else TextNetwork(model, config.encoder.pooling, tokenizer.pad_token_id or 0)
+        ContinuationNetwork(model) if is_decoder else TextNetwork(model, config.encoder.pooling, pad)
     )
+    longest = max(settings.matryoshka, default=0)
+    if longest > network.n_dimensions:
+        raise ConfigError(
+            f"finetune.matryoshka = {longest}, and a vector of this encoder has {network.n_dimensions} numbers. "
+            "Lower it."
+        )
     learner = Learner(network, objective.head(network).to(device))
     learnable(learner, settings)  # raises where there is nothing
-    return Setup(learner, objective, tokenizer, adapter)
+    return Setup(learner, objective, tokenizer, adapter, whole)
 
 
-def _objective(config: Config, files: ExampleFiles, tokenizer: Any) -> Objective:  # noqa: ANN401
+def _objective(
+    config: Config,
+    files: ExampleFiles,
+    tokenizer: Any,  # noqa: ANN401
+    whole: TextNetwork | None,
+) -> Objective:
     settings = config.finetune
     if settings.objective == "next_behaviour":
         return NextBehaviour(files.texts("items"), Reading.of(tokenizer), settings)
@@ -116,6 +140,9 @@ def _objective(config: Config, files: ExampleFiles, tokenizer: Any) -> Objective
         mean = float(labels_of(files.all_rows("train")).mean())
         make = Rating if settings.objective == "rating" else Purchase
         return make(items, files.texts("users"), template, mean, settings)
+    if settings.objective == "distillation":
+        tables = (items, files.texts("users"))
+        return Distillation(tables, template, cast(TextNetwork, whole), settings)
     shares = popularity(files.all_rows("train"), len(items))
     return Contrastive(items, template, shares, files.neighbours(), settings)
 

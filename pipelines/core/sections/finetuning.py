@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from pipelines.core.sections.base import Positive, Section, Seed, Share, Weight
 
+VECTOR_OBJECTIVES = ("contrastive", "distillation")
+"""Those that shape vectors to be compared; what others leave is a model of its own, which does not embed."""
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -15,13 +17,13 @@ Count = Annotated[int, Field(ge=0)]
 class FinetuneConfig(Section):
     """Teaching the encoder from behaviour or labels, before texts are embedded."""
 
-    objective: Literal["none", "contrastive", "rating", "purchase", "classification", "next_behaviour"] = (
-        Field(
-            "none",
-            description="none: the encoder as it is; contrastive: items of one user belong together; rating, purchase: "
-            "user and item text to a number or a probability; classification: text to label; next_behaviour: a decoder "
-            "reads on",
-        )
+    objective: Literal[
+        "none", "contrastive", "distillation", "rating", "purchase", "classification", "next_behaviour"
+    ] = Field(
+        "none",
+        description="none: the encoder as it is; contrastive: items of one user belong together; distillation: a "
+        "smaller encoder says what the whole one says; rating, purchase: user and item text to a number or a "
+        "probability; classification: text to label; next_behaviour: a decoder reads on",
     )
     steps: Positive = Field(300, description="optimizer steps at most")
     batch_size: Annotated[int, Field(ge=2)] = Field(128, description="examples of one step, over all workers")
@@ -76,6 +78,17 @@ class FinetuneConfig(Section):
     )
     lora_targets: tuple[str, ...] = Field(
         (), description="names of the matrices; none: peft's choice for the model"
+    )
+
+    # a smaller encoder
+    keep_layers: Count = Field(
+        0,
+        description="layers that are kept, evenly between the first and the last, before anything is learnt; 0: all",
+    )
+    matryoshka: tuple[Positive, ...] = Field(
+        (),
+        description="contrastive, distillation: lengths at which a vector's first numbers are to do as well as all of "
+        "them, for encoder.dimensions",
     )
 
     # against learning by heart; all off
@@ -174,8 +187,20 @@ class FinetuneConfig(Section):
             )
         if self.objective == "classification" and not self.labels:
             raise ValueError("objective = 'classification' needs labels: a file with columns text and label")
-        if self.objective == "contrastive" and self.train == "head":
-            raise ValueError("train = 'head': objective = 'contrastive' has no head; nothing would learn")
+        shapes_vectors = self.objective in VECTOR_OBJECTIVES
+        if shapes_vectors and self.train == "head":
+            raise ValueError(
+                f"train = 'head': objective = '{self.objective}' has no head; nothing would learn"
+            )
+        if self.matryoshka and not shapes_vectors:
+            raise ValueError(
+                f"matryoshka: objective = '{self.objective}' does not shape vectors to be compared"
+            )
+        if self.objective == "distillation" and not (self.keep_layers or self.matryoshka):
+            raise ValueError(
+                "objective = 'distillation' teaches a smaller encoder what the whole one knows; say what is smaller: "
+                "set keep_layers or matryoshka"
+            )
         if self.lora_rank and self.train != "all":
             raise ValueError(f"lora_rank = {self.lora_rank} chooses what learns; set train = 'all'")
         return self

@@ -23,8 +23,15 @@ class EncoderConfig(Section):
         "mean", description="mean, cls or last token of each text"
     )
     max_tokens: Annotated[int, Field(ge=4)] = Field(256, description="tokens beyond this are cut")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the processor multiplies it natively, else float32"
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto",
+        description="auto: bfloat16 where the processor multiplies it natively, else float32; int8: on a CPU without "
+        "bfloat16 nearly three times as fast as float32, at some loss",
+    )
+    dimensions: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="numbers of a vector that are kept, from the first on, of encoders that were taught for it "
+        "(Matryoshka, see finetune.matryoshka); 0: all",
     )
     tokens_per_batch: Annotated[int, Field(ge=0)] = Field(
         0,
