@@ -127,7 +127,7 @@ def _full_rows(out: Path, which: str) -> Iterator[str]:
 
 
 def _content_rows(configs: dict[str, Config], out: Path, which: str) -> Iterator[str]:
-    values = {name: _content(configs[name], Layout(out / name), which) for name in (WITHOUT, WITH)}
+    values = {name: content_figures(configs[name], Layout(out / name), which) for name in (WITHOUT, WITH)}
     evaluate = configs[WITH].evaluate
     for name, (users, per_metric) in values[WITH].items():
         other_users, other = values[WITHOUT][name]
@@ -140,7 +140,7 @@ def _content_rows(configs: dict[str, Config], out: Path, which: str) -> Iterator
             yield _row("content only", f"{name} ({len(a)})", metric, a.mean(), b.mean(), interval)
 
 
-def _content(
+def content_figures(
     config: Config, layout: Layout, which: str
 ) -> dict[str, tuple[npt.NDArray[np.int64], dict[str, DoubleArray]]]:
     """Slice to its users and what ranking by text alone reaches for each of them."""

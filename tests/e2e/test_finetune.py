@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.layout import Layout
-from pipelines.core.storage import read_json
+from pipelines.core.storage import read_json, read_rows
 from tests.conftest import SMALL_CONFIG, kill_group, kindling, start_kindling
 from tests.processes import descendants
 from tests.unit.tiny_models import make_tiny
@@ -135,3 +136,26 @@ def test_what_cannot_be_learnt_is_told_before_anything_is_trained(
     assert failed.status == 3
     assert "nowhere/labels.csv" in failed.err
     assert "Traceback" not in failed.err
+
+
+def test_a_smaller_encoder_is_taught_again_when_asked(
+    tuned: Path, small_data: Path, configs: dict[int, Path], tmp_path: Path
+) -> None:
+    layout, config = Layout(Path(shutil.copytree(tuned, tmp_path / "out"))), tmp_path / "smaller.toml"
+    text = configs[1].read_text(encoding="utf-8").replace("[encoder]", "[encoder]\ndimensions = 8")
+    text = text.replace("steps = 160", "steps = 6").replace("evaluate_every = 20", "evaluate_every = 3")
+    smaller = 'objective = "distillation"\nkeep_layers = 1\nmatryoshka = [8]'
+    config.write_text(text.replace('objective = "contrastive"', smaller), encoding="utf-8")
+    options = ("build", "--data", small_data, "--out", layout.root, "--config", config, "--until-stage")
+    finished = kindling(*options, "embed")
+    assert finished.status == 0, finished.err
+    report = read_json(layout.finetune_report)
+    assert report["metric"] == "neighbours@10"
+    assert "neighbours@10 of 8" in report["after"]
+    assert read_json(layout.tuned_encoder / "config.json")["num_hidden_layers"] == 1
+    assert read_rows(layout.text_embeddings("items"), 0, 240).shape == (240, 8)
+    # what an earlier training left is not gone on from
+    again = kindling(*options, "finetune", "--from-stage", "finetune")
+    assert again.status == 0, again.err
+    assert [told["step"] for told in steps_of(layout)] == list(range(1, 7))
+    assert read_json(layout.finetune_report)["after"] == pytest.approx(report["after"], abs=1e-3)
