@@ -1,10 +1,11 @@
 """Fine-tuning from labels on generated data: classes from a hundred reviews, ratings and purchases of unseen pairs.
 
-    python benchmarks/fewshot.py [--labels N] [--seeds N] [--threads N] [--quick] [--out FILE]
+    python benchmarks/fewshot.py [--labels N] [--seeds N] [--threads N] [--ratings OUT] [--quick] [--out FILE]
 
 Reviews: each seed draws its own labels and its own order; what is measured is the same for all of them. Pairs: what is
-measured is of users and items that training has not seen; intervals are over its rows. Everything is generated, so the
-truth is known: reviews have one right answer each, and of pairs the best that could be said is in the table.
+measured is of users and items that training has not seen; intervals are over its rows. Both are generated, so the
+truth is known: reviews have one right answer each, and of pairs the best that could be said is in the table. OUT is a
+build of ratings, of which the same is measured as of the generated pairs; it needs no stage after split.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from fewshot_pairs import Pairs, Shop, Task, make_pairs, make_shop
+from fewshot_pairs import Pairs, Task, Texts, make_pairs, make_shop, ratings_of
 from quality import circumstances
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegressionCV
@@ -29,7 +30,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from pipelines.core.catalogue.reviews import SENTIMENTS, ReviewConfig, generate_reviews
 from pipelines.core.config import EncoderConfig, FinetuneConfig
-from pipelines.core.encoder import Encoder, FloatArray, load_pretrained, resolve_dtype
+from pipelines.core.encoder import Encoder, load_pretrained, resolve_dtype
 from pipelines.core.finetune.calibration import DoubleArray
 from pipelines.core.finetune.checkpoint import Point, State, Weights, set_weights
 from pipelines.core.finetune.classification import Classification
@@ -116,13 +117,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="small, to see that it works")
-    parser.add_argument("--only", choices=("reviews", "pairs"))
+    parser.add_argument("--only", choices=("reviews", "pairs", "ratings"))
+    parser.add_argument("--ratings", type=Path, help="a build whose weights are ratings")
+    parser.add_argument("--name", default="a build's", help="whose ratings they are, for the page")
+    parser.add_argument("--pair-steps", type=int, help="of pairs and ratings")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sizes = QUICK if options.quick else Sizes()
+    if options.pair_steps:
+        sizes = replace(sizes, pair_steps=options.pair_steps)
     seeds = min(options.seeds, 2) if options.quick else options.seeds
     command = f"python benchmarks/fewshot.py --labels {options.labels} --seeds {options.seeds}"
+    command += f" --pair-steps {options.pair_steps}" if options.pair_steps else ""
+    command += f" --ratings OUT --name {options.name}" if options.ratings else ""
+    command += f" --only {options.only}" if options.only else ""
     lines = [
         "# Fine-tuning from labels: generated data",
         "",
@@ -130,10 +139,13 @@ def main() -> None:
         "",
         f"Command: `{command}{' --quick' if options.quick else ''}`. Encoder {EncoderConfig().model}.",
     ]
-    if options.only != "pairs":
+    if options.only in (None, "reviews"):
         lines += reviews_page(options.labels, seeds, sizes)
-    if options.only != "reviews":
+    if options.only in (None, "pairs"):
         lines += pairs_page(sizes)
+    if options.ratings:
+        texts, pairs = ratings_of(options.ratings, 2 * sizes.held_out)
+        lines += _pairs_table(f"Ratings: {options.name}", "rating", texts, pairs, sizes)
     page = "\n".join(lines) + "\n"
     print(page)
     if options.out:
@@ -256,18 +268,16 @@ def interval(values: Sequence[float] | DoubleArray, sign: str = "") -> str:
 def pairs_page(sizes: Sizes) -> list[str]:
     """Ratings and purchases beside the mean, the content baseline and the truth."""
     shop = make_shop(sizes.items, sizes.users, seed=1)
-    encoder = Encoder(EncoderConfig())
-    vectors = encoder.encode(shop.item_texts), encoder.encode(shop.user_texts)
     lines: list[str] = []
     for task in TASKS:
         pairs = make_pairs(shop, task, sizes.pairs_a_user, sizes.held_out, seed=1)
-        lines += _pairs_table(task, shop, pairs, vectors, sizes)
+        lines += _pairs_table(f"{task.capitalize()}: the generated shop", task, shop.texts, pairs, sizes)
     return lines
 
 
-def _pairs_table(
-    task: Task, shop: Shop, pairs: Pairs, vectors: tuple[FloatArray, FloatArray], sizes: Sizes
-) -> list[str]:
+def _pairs_table(title: str, task: Task, texts: Texts, pairs: Pairs, sizes: Sizes) -> list[str]:
+    encoder = Encoder(EncoderConfig())
+    vectors = encoder.encode(texts.item_texts), encoder.encode(texts.user_texts)
     settings = FinetuneConfig(
         objective=task, steps=sizes.pair_steps, evaluate_every=sizes.pair_steps, **PAIRWISE
     )
@@ -275,7 +285,7 @@ def _pairs_table(
     mean = float(labels_of(pairs.train).mean())
 
     def make(tokenizer: Any, settings: FinetuneConfig) -> Objective:  # noqa: ANN401
-        items, users = shop.tables(tokenizer, settings.max_tokens)
+        items, users = texts.tables(tokenizer, settings.max_tokens)
         return kind(items, users, Template.of(tokenizer), mean, settings)
 
     found = fit(make, settings, pairs.train, pairs.test)
@@ -289,16 +299,18 @@ def _pairs_table(
     took = {"content": time.perf_counter() - started, "fine-tuned": found.seconds}
     outputs["fine-tuned"] = found.outputs[:, 0]
     line = objective.line(outputs["fine-tuned"], truth)
-    outputs["best by the text's part of affinity"] = pairs.told
-    outputs["best by all affinity"] = pairs.best
+    if pairs.told is not None and pairs.best is not None:
+        outputs["best by the text's part of affinity"] = pairs.told
+        outputs["best by all affinity"] = pairs.best
     figures = {name: objective.figures(truth, raw) for name, raw in outputs.items()}
     names = [name for name in figures["fine-tuned"] if not name.startswith("negative")]
     shown = "mae" if task == "rating" else "auc"
     lines = [
         "",
-        f"## {task.capitalize()}: {len(pairs.train)} pairs to learn from, {len(truth)} measured",
+        f"## {title}",
         "",
-        "Those measured are of users and items that training has not seen; their mean label is "
+        f"{len(pairs.train)} pairs to learn from, {len(truth)} measured. Those measured are of users and items that "
+        "training has not seen; their mean label is "
         f"{truth.mean():.3f}. {sizes.pair_steps} steps of {settings.batch_size} at {settings.max_tokens} "
         f"tokens, {settings.steps * settings.batch_size / found.seconds:.0f} pairs/s. {shown} less content: "
         f"95 % interval over {RESAMPLES} resamples of the measured pairs.",

@@ -1,4 +1,4 @@
-"""Ratings and purchases of the generated shop, where the truth behind each of them is known.
+"""Ratings and purchases of the generated shop, where the truth behind each of them is known, and ratings of a build.
 
 A rating is 3 plus 0.6 for every standard deviation of affinity, and chance; a purchase is more likely with it. The
 shop's text tells of most of that affinity and hides the rest. What nobody can know without being the shop is given as
@@ -8,19 +8,25 @@ the best: what is expected by the affinity itself, and by the part of it that te
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy.special import expit, logit
 
 from pipelines.core.catalogue import Catalogue, GeneratorConfig, generate
 from pipelines.core.catalogue.tastes import N_HIDDEN
-from pipelines.core.finetune.examples import HISTORY, LABEL, field_starts
+from pipelines.core.config import FinetuneConfig, load_config
+from pipelines.core.finetune.examples import HISTORY, LABEL, field_starts, load_examples
 from pipelines.core.finetune.tokens import TokenTable, tokenize
-from pipelines.core.schema import ITEM_IDX, USER_IDX
+from pipelines.core.layout import Layout
+from pipelines.core.schema import ITEM_IDX, TEXT, USER_IDX
+from pipelines.core.storage import part_paths
+from pipelines.core.tables import read_parts
 from pipelines.core.text import compose_text
 
 DoubleArray = npt.NDArray[np.float64]
@@ -45,22 +51,22 @@ class Pairs:
     Attributes:
         train: users and items that are seen in training.
         test: of users and items that are not.
-        best: (n_test,) expected label of each test row, given all affinity; a logit for purchases.
+        best: (n_test,) expected label of each test row, given all affinity; a logit for purchases. None where nobody
+            knows.
         told: the same given what text could tell of.
 
     """
 
     train: pa.Table
     test: pa.Table
-    best: DoubleArray
-    told: DoubleArray
+    best: DoubleArray | None = None
+    told: DoubleArray | None = None
 
 
 @dataclass(frozen=True)
-class Shop:
-    """Texts of a generated shop."""
+class Texts:
+    """What items and users say; `spans` is where an item's later fields begin."""
 
-    catalogue: Catalogue
     item_texts: list[str]
     spans: list[list[int]]
     user_texts: list[str]
@@ -72,6 +78,28 @@ class Shop:
         return tuple(TokenTable(pa.Table.from_batches([part])) for part in (items, users))  # type: ignore[return-value]
 
 
+@dataclass(frozen=True)
+class Shop:
+    """A generated shop and its texts."""
+
+    catalogue: Catalogue
+    texts: Texts
+
+
+def ratings_of(out: Path, n_test: int) -> tuple[Texts, Pairs]:
+    """Texts and ratings of a build, up to its stage split, that keeps ratings as weights (no `like_threshold`)."""
+    layout = Layout(out)
+    columns = load_config(layout.config).data.item_text
+    names = pq.read_schema(part_paths(layout.tables / "items")[0]).names
+    present = [c for c in columns if c in names]
+    records = read_parts(layout.tables / "items", list(dict.fromkeys([TEXT, *present]))).to_pylist()
+    spans = [field_starts(r, r[TEXT], present) for r in records]
+    users = read_parts(layout.tables / "users", [TEXT]).column(0).to_pylist()
+    found = load_examples(layout, FinetuneConfig(objective="rating", validation_rows=n_test))
+    train, test = (found.histories.beside(rows, before=False) for rows in (found.train, found.validation))
+    return Texts([r[TEXT] for r in records], spans, users), Pairs(train, test)
+
+
 def make_shop(n_items: int, n_users: int, seed: int) -> Shop:
     """Generate one."""
     catalogue = generate(
@@ -80,14 +108,14 @@ def make_shop(n_items: int, n_users: int, seed: int) -> Shop:
     records = catalogue.items_df.to_dict("records")
     texts = [compose_text(r, COLUMNS) for r in records]
     spans = [field_starts(r, t, COLUMNS) for r, t in zip(records, texts, strict=True)]
-    return Shop(catalogue, texts, spans, catalogue.users_df["description"].tolist())
+    return Shop(catalogue, Texts(texts, spans, catalogue.users_df["description"].tolist()))
 
 
 def make_pairs(shop: Shop, task: Task, a_user: int, n_test: int, seed: int) -> Pairs:
     """Label `a_user` pairs of each user: half of what they used, half at random; histories are what they used."""
     rng = np.random.default_rng(seed)
     used = _used(shop.catalogue)
-    n_items, n_users = len(shop.item_texts), len(shop.user_texts)
+    n_items, n_users = len(shop.texts.item_texts), len(shop.texts.user_texts)
     users = np.repeat(np.arange(n_users), a_user)
     items = rng.integers(n_items, size=len(users))
     for user, theirs in enumerate(used):
