@@ -66,7 +66,7 @@ FEW: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """What differs between the ways to learn from few labels; rates were chosen on other seeds' reviews."""
 PAIRWISE: dict[str, Any] = {
-    "batch_size": 32, "max_tokens": 64, "max_history": 4, "learning_rate": 2e-4, "head_learning_rate": 3e-3,
+    "batch_size": 32, "max_tokens": 128, "max_history": 8, "learning_rate": 2e-4, "head_learning_rate": 3e-3,
     "train": "layers",
 }  # fmt: skip
 
@@ -80,7 +80,7 @@ class Sizes:
     users: int = 2000
     items: int = 1500
     pairs_a_user: int = 12
-    pair_steps: int = 300
+    pair_steps: int = 600
 
 
 QUICK = Sizes(few_steps=30, held_out=200, users=150, items=200, pairs_a_user=8, pair_steps=20)
@@ -270,7 +270,7 @@ def pairs_page(sizes: Sizes) -> list[str]:
     shop = make_shop(sizes.items, sizes.users, seed=1)
     lines: list[str] = []
     for task in TASKS:
-        pairs = make_pairs(shop, task, sizes.pairs_a_user, sizes.held_out, seed=1)
+        pairs = make_pairs(shop, task, sizes.pairs_a_user, 2 * sizes.held_out, seed=1)
         lines += _pairs_table(f"{task.capitalize()}: the generated shop", task, shop.texts, pairs, sizes)
     return lines
 
