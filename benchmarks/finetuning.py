@@ -33,7 +33,7 @@ from torch.profiler import profile
 from transformers import AutoModel
 
 from pipelines.core.config import EncoderConfig, FinetuneConfig
-from pipelines.core.encoder import PACKAGED, load_pretrained, model_path
+from pipelines.core.encoder import PACKAGED, load_pretrained, load_tokenizer, model_path
 from pipelines.core.finetune.contrastive import Contrastive
 from pipelines.core.finetune.loop import Training
 from pipelines.core.finetune.network import Learner, TextNetwork
@@ -79,10 +79,10 @@ class Times:
 class Pairs:
     """Items of one user each, as the loop reads them."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        """Tokenise texts and draw pairs."""
-        self.tokenizer, _ = load_pretrained(EncoderConfig(model=options.model), "float32")
-        texts, liked = _catalogue(options.data)
+    def __init__(self, options: argparse.Namespace, n_items: int = 2000) -> None:
+        """Tokenise texts and draw pairs; of `n_items` generated ones where no data are given."""
+        self.tokenizer = load_tokenizer(EncoderConfig(model=options.model))
+        texts, liked = _catalogue(options.data, n_items)
         part = tokenize(self.tokenizer, texts, [[]] * len(texts), options.max_tokens)
         self.items, self.template = TokenTable(pa.Table.from_batches([part])), Template.of(self.tokenizer)
         rng = np.random.default_rng(0)
@@ -112,12 +112,12 @@ class Pairs:
         return Contrastive(self.items, self.template, shares, None, settings)
 
 
-def _catalogue(data: Path | None) -> tuple[list[str], list[list[int]]]:
+def _catalogue(data: Path | None, n_items: int) -> tuple[list[str], list[list[int]]]:
     """Texts, and for each user the numbers of the items they have."""
     if data is None:
         from pipelines.core.catalogue import GeneratorConfig, generate  # noqa: PLC0415
 
-        made = generate(GeneratorConfig(n_items=2000, n_users=1000, n_interactions=10_000))
+        made = generate(GeneratorConfig(n_items=n_items, n_users=n_items // 2, n_interactions=5 * n_items))
         items_df, pairs_df = made.items_df, made.interactions_df
         texts = (items_df["title"] + ". " + items_df["description"].fillna("")).tolist()
     else:
@@ -135,7 +135,7 @@ class Usual:
 
     def __init__(self, pairs: Pairs, options: argparse.Namespace) -> None:
         """Load the model as it comes."""
-        self._pairs, self._settings = pairs, _settings(options)
+        self._pairs, self._settings = pairs, settings_of(options)
         self._model = AutoModel.from_pretrained(model_path(options.model))
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=5e-5)
         self._pad = pairs.tokenizer.pad_token_id
@@ -195,7 +195,7 @@ class _TimedLearner(Learner):
         return out
 
 
-class _Unmeasured(Contrastive):
+class Unmeasured(Contrastive):
     """Nothing is measured beside the steps, and when the batch was ready is noted."""
 
     def measure(self, encode: Encode, rows: pa.Table) -> dict[str, float]:  # noqa: ARG002
@@ -208,7 +208,7 @@ class Ours:
 
     def __init__(self, pairs: Pairs, options: argparse.Namespace, **changed: Any) -> None:  # noqa: ANN401
         """Load the encoder and set it up."""
-        self._pairs, self._settings = pairs, _settings(options, **changed)
+        self._pairs, self._settings = pairs, settings_of(options, **changed)
         _, model = load_pretrained(EncoderConfig(model=options.model), "float32")
         set_dropout(model, self._settings.dropout)
         self._learner = _TimedLearner(
@@ -220,7 +220,7 @@ class Ours:
         """One step to warm up, then `steps`."""
         settings = self._settings.model_copy(update={"steps": steps + 1, "evaluate_every": steps + 1})
         made = self._pairs.objective(settings)
-        objective = _Unmeasured(made.items, made.template, made.popularity, None, settings)
+        objective = Unmeasured(made.items, made.template, made.popularity, None, settings)
         training = Training(
             self._learner,
             objective,
@@ -290,7 +290,8 @@ class _OptimizerTimed:
             handle.remove()
 
 
-def _settings(options: argparse.Namespace, **changed: Any) -> FinetuneConfig:  # noqa: ANN401
+def settings_of(options: argparse.Namespace, **changed: Any) -> FinetuneConfig:  # noqa: ANN401
+    """Of the loop: those of the command, and what is changed."""
     return FinetuneConfig.model_validate(
         {
             "objective": "contrastive", "batch_size": options.batch, "max_tokens": options.max_tokens,
@@ -351,7 +352,7 @@ def _page(
     options: argparse.Namespace, pairs: Pairs, times: Mapping[str, Times], kinds: Mapping[str, float], speed: float,
     load: float,
 ) -> list[str]:  # fmt: skip
-    settings = _settings(options)
+    settings = settings_of(options)
     prepared = pairs.objective(settings).prepare(next(pairs.batches(settings)), None)
     lengths = np.array([len(s) for s in prepared.sequences])
     distinct = len({tuple(s) for s in prepared.sequences}) / len(lengths)

@@ -30,14 +30,14 @@ from pipelines.core.finetune.network import Learner, Network, TextNetwork
 from pipelines.core.finetune.next_behaviour import NextBehaviour, Reading
 from pipelines.core.finetune.objective import Objective
 from pipelines.core.finetune.order import BATCHES_PER_WINDOW, Order
-from pipelines.core.finetune.pairwise import Purchase, Rating, labels_of
+from pipelines.core.finetune.pairwise import Pairwise, Purchase, Rating, labels_of
 from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.plain import baselines
 from pipelines.core.finetune.pruning import keep_layers
 from pipelines.core.finetune.reading import reader
-from pipelines.core.finetune.tokens import Template
+from pipelines.core.finetune.tokens import Template, TokenTable
 from pipelines.core.finetune.trainable import add_lora, learnable, recompute_activations, set_dropout
-from pipelines.core.schema import ITEM_IDX
+from pipelines.core.schema import ITEM_IDX, USER_IDX
 from pipelines.core.storage import read_json
 
 _MOST_FOR_BASELINES = 10_000
@@ -158,20 +158,29 @@ def beside(config: Config, setup: Setup, files: ExampleFiles, weights: Weights) 
     found: dict[str, object] = {}
     if not isinstance(objective, Classification):  # first, while the network is the base model
         train = files.take(np.arange(min(files.count("train"), _MOST_FOR_BASELINES)))
-        needed = np.unique(np.concatenate([_items_of(train), _items_of(rows)]))
-        encode = reader(setup.learner.network, bfloat16=False)
-        read = [
-            objective.template.one(objective.items[i], config.finetune.max_tokens) for i in needed.tolist()
-        ]
-        own = normalize(encode(read).numpy())
-        vectors = np.zeros((len(objective.items), own.shape[1]), dtype=np.float32)
-        vectors[needed] = own
-        outputs = baselines(objective, train, rows, vectors)
+        network = setup.whole or setup.learner.network
+        asked = pa.concat_tables([train, rows])
+        items = _vectors(network, objective.items, _items_of(asked), objective)
+        people = asked.column(USER_IDX).to_numpy()
+        users = None if objective.users is None else _vectors(network, objective.users, people, objective)
+        outputs = baselines(objective, train, rows, items, users)
         found["baselines"] = {n: objective.figures(labels_of(rows), raw) for n, raw in outputs.items()}
     set_weights(learnable(setup.learner, config.finetune), weights)
     setup.learner.eval()
     found["calibration"] = vars(objective.calibrated(reader(setup.learner, bfloat16=False), rows))
     return found
+
+
+def _vectors(
+    network: Network, table: TokenTable, wanted: npt.NDArray[np.int64], objective: Pairwise
+) -> npt.NDArray[np.float32]:
+    """(texts of `table`, E) vectors of length 1 of the rows that are wanted; zeros for others and for empty texts."""
+    vectors = np.zeros((len(table), network.n_dimensions), dtype=np.float32)
+    needed = [row for row in np.unique(wanted).tolist() if len(table[row])]
+    if needed:
+        texts = [objective.template.one(table[row], objective.settings.max_tokens) for row in needed]
+        vectors[needed] = normalize(reader(network, bfloat16=False)(texts).numpy())
+    return vectors
 
 
 def _items_of(rows: pa.Table) -> npt.NDArray[np.int64]:

@@ -68,11 +68,13 @@ class TuneConfig(Section):
         default_factory=lambda: {"cold": 1.0, "warm": 1.0, "all": 1.0},
         min_length=1,
         description="validation slice = weight; of cold, warm, all, text_only, query_only, revealed_1, revealed_3, "
-        "revealed_5, revealed_10, the last six of which need a second fit per trial; --stage finetune maximises its "
-        "objective's own figure",
+        "revealed_5, revealed_10, the last six of which need a second fit per trial; --stage finetune maximises the "
+        "figure of its own objective",
     )
     metrics: tuple[str, ...] = Field(
-        ("recall@20", "ndcg@20"), min_length=1, description="averaged, as logarithms, in each slice; not of --stage finetune"
+        ("recall@20", "ndcg@20"),
+        min_length=1,
+        description="averaged, as logarithms, in each slice; not of --stage finetune",
     )
     search: dict[str, Any] = Field(
         default_factory=dict,
@@ -85,7 +87,10 @@ class TuneConfig(Section):
         "are its validations",
     )
     grace: Positive = Field(3, description="passes before a trial may be stopped for being worse than others")
-    patience: Positive = Field(4, description="passes without anything better after which a trial ends; for --stage finetune see finetune.patience")
+    patience: Positive = Field(
+        4,
+        description="passes without anything better after which a trial ends; a fine-tuning has finetune.patience",
+    )
     max_users: Positive = Field(
         4000, description="users measured per slice; a larger slice is sampled by user id"
     )
