@@ -192,6 +192,24 @@ def recommend(
 
 
 @app.command()
+def predict(
+    out: OutOption,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="A text to classify, or who the user says they are.")
+    ] = None,
+    user_id: Annotated[str | None, typer.Option("--user-id", help="A user of the build.")] = None,
+    query: Annotated[str | None, typer.Option("--query", help="What comes next after these words.")] = None,
+    item_id: Annotated[list[str] | None, typer.Option("--item-id", help="Items to choose from.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Length of the list.", min=1)] = 10,
+) -> None:
+    """Ask what `kindling finetune` has taught: classes of texts, ratings, purchases, what comes next."""
+    from jobs.predicting import predict_and_print
+    from pipelines.core.layout import Layout
+
+    predict_and_print(Layout(out), text or [], user_id, query, item_id, n)
+
+
+@app.command()
 def serve(out: OutOption, config: ConfigOption = None) -> None:
     """Answer over HTTP until stopped. The serve section of --config wins over the build's."""
     from pipelines.cluster import connect, shutdown

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.bundle import BundlePaths, current_version
+from pipelines.core.catalogue.reviews import SENTIMENTS, ReviewConfig, generate_reviews
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json, read_rows
 from tests.conftest import SMALL_CONFIG, kill_group, kindling, start_kindling
@@ -136,6 +137,30 @@ def test_what_cannot_be_learnt_is_told_before_anything_is_trained(
     assert failed.status == 3
     assert "nowhere/labels.csv" in failed.err
     assert "Traceback" not in failed.err
+
+
+def test_a_few_labels_become_classes_of_any_text(
+    tuned: Path, small_data: Path, configs: dict[int, Path], tmp_path: Path
+) -> None:
+    refused = kindling("predict", "--out", tuned, "--text", "a tent")
+    assert refused.status == 5
+    assert "left an encoder" in refused.err
+    out, config, labels = (
+        Path(shutil.copytree(tuned, tmp_path / "out")),
+        tmp_path / "labels.toml",
+        tmp_path / "标签.csv",
+    )
+    generate_reviews(ReviewConfig(n_reviews=60)).to_csv(labels, index=False)
+    text = configs[1].read_text(encoding="utf-8").replace("steps = 160", "steps = 4")
+    told = f'objective = "classification"\nlabels = "{labels}"'
+    config.write_text(text.replace('objective = "contrastive"', told), encoding="utf-8")
+    taught = kindling("finetune", "--data", small_data, "--out", out, "--config", config)
+    assert taught.status == 0, taught.err
+    asked = kindling("predict", "--out", out, "--text", "I love it", "--text", "很失望")
+    assert asked.status == 0, asked.err
+    for name in SENTIMENTS:
+        assert asked.out.count(name) == 2
+    assert "很失望" in asked.out
 
 
 def test_a_smaller_encoder_is_taught_again_when_asked(

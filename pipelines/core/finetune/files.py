@@ -72,6 +72,10 @@ class ExampleFiles:
         """(I, m) similar items, or None where none were looked for."""
         return read_tensors(self._neighbours)["neighbours"] if self._neighbours.exists() else None
 
+    def histories(self) -> Histories:
+        """Items each user wanted."""
+        return Histories.open(self._histories)
+
     def texts(self, table: Tokenised) -> TokenTable:
         """Texts, with other wordings where there are some."""
         path = self.tokens("wordings")
@@ -97,4 +101,4 @@ class ExampleFiles:
     def _beside(self, rows: pa.Table) -> pa.Table:
         if not self._histories.exists():
             return rows
-        return Histories.open(self._histories).beside(rows, before=self.histories_end)
+        return self.histories().beside(rows, before=self.histories_end)

@@ -80,12 +80,23 @@ class Pairwise(ABC):
     def _sequence(
         self, user: int, item: int, history: Sequence[int], rng: np.random.Generator | None
     ) -> list[int]:
-        """User, then item; the item keeps half of the room at least, if it has so much to say."""
-        most, middle = self.settings.max_tokens, self.template.middle
         liked = history if rng is None else rng.permutation(np.asarray(history, dtype=np.int64)).tolist()
-        own = [] if self.users is None else [self._text(self.users, user, rng)]
-        told = [*own, *(self._title(i) for i in liked[: self.settings.max_history])]
-        text = self._text(self.items, item, rng)
+        own: Sequence[int] | TokenArray = [] if self.users is None else self._text(self.users, user, rng)
+        return self.sequence(own, liked, self._text(self.items, item, rng))
+
+    def sequence(
+        self, words: Sequence[int] | TokenArray, liked: Sequence[int], text: Sequence[int] | TokenArray
+    ) -> list[int]:
+        """User, then item; the item keeps half of the room at least, if it has so much to say.
+
+        Args:
+            words: tokens of what the user says.
+            liked: items whose titles tell of the user; the first `max_history` are read.
+            text: tokens of the item.
+
+        """
+        most, middle = self.settings.max_tokens, self.template.middle
+        told = [words, *(self._title(i) for i in liked[: self.settings.max_history])]
         free = max(most - len(self.template.prefix) - len(middle) - len(self.template.suffix), 0)
         room = free - min(len(text), free // 2)
         parts = [part for part in told if len(part)]
