@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small, to see that it works")
     parser.add_argument("--only", choices=("reviews", "pairs", "ratings"))
     parser.add_argument("--ratings", type=Path, help="a build whose weights are ratings")
+    parser.add_argument("--config", type=Path, help="of that build")
     parser.add_argument("--name", default="a build's", help="whose ratings they are, for the page")
     parser.add_argument("--pair-steps", type=int, help="of pairs and ratings")
     parser.add_argument("--out", type=Path)
@@ -132,24 +133,27 @@ def main() -> None:
     command += f" --pair-steps {options.pair_steps}" if options.pair_steps else ""
     command += f" --ratings OUT --name {options.name}" if options.ratings else ""
     command += f" --only {options.only}" if options.only else ""
-    lines = [
-        "# Fine-tuning from labels: generated data",
-        "",
-        f"{circumstances()} {options.threads} threads, load {os.getloadavg()[0]:.1f} at the start.",
-        "",
+    # what is there to read is read first, and each part is told when it is done
+    given = ratings_of(options.ratings, options.config, 2 * sizes.held_out) if options.ratings else None
+    head = [
+        "# Fine-tuning from labels: generated data", "",
+        f"{circumstances()} {options.threads} threads, load {os.getloadavg()[0]:.1f} at the start.", "",
         f"Command: `{command}{' --quick' if options.quick else ''}`. Encoder {EncoderConfig().model}.",
-    ]
+    ]  # fmt: skip
+    parts: list[Callable[[], list[str]]] = [lambda: head]
     if options.only in (None, "reviews"):
-        lines += reviews_page(options.labels, seeds, sizes)
+        parts.append(lambda: reviews_page(options.labels, seeds, sizes))
     if options.only in (None, "pairs"):
-        lines += pairs_page(sizes)
-    if options.ratings:
-        texts, pairs = ratings_of(options.ratings, 2 * sizes.held_out)
-        lines += _pairs_table(f"Ratings: {options.name}", "rating", texts, pairs, sizes)
-    page = "\n".join(lines) + "\n"
-    print(page)
-    if options.out:
-        options.out.write_text(page, encoding="utf-8")
+        parts.append(lambda: pairs_page(sizes))
+    if given is not None:
+        parts.append(lambda: _pairs_table(f"Ratings: {options.name}", "rating", *given, sizes))
+    page = ""
+    for part in parts:
+        told = "\n".join(part()) + "\n"
+        print(told, flush=True)
+        page += told
+        if options.out:
+            options.out.write_text(page, encoding="utf-8")
 
 
 def fit(objective_of: ObjectiveOf, settings: FinetuneConfig, train: pa.Table, held: pa.Table) -> Trained:

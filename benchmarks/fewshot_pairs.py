@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 
 from pipelines.core.catalogue import Catalogue, GeneratorConfig, generate
 from pipelines.core.catalogue.tastes import N_HIDDEN
-from pipelines.core.config import FinetuneConfig, load_config
+from pipelines.core.config import Config, FinetuneConfig, load_config
 from pipelines.core.finetune.examples import HISTORY, LABEL, field_starts, load_examples
 from pipelines.core.finetune.tokens import TokenTable, tokenize
 from pipelines.core.layout import Layout
@@ -86,10 +86,13 @@ class Shop:
     texts: Texts
 
 
-def ratings_of(out: Path, n_test: int) -> tuple[Texts, Pairs]:
-    """Texts and ratings of a build, up to its stage split, that keeps ratings as weights (no `like_threshold`)."""
+def ratings_of(out: Path, config: Path | None, n_test: int) -> tuple[Texts, Pairs]:
+    """Texts and ratings of a build, up to its stage split, that keeps ratings as weights (no `like_threshold`).
+
+    `config` is what it was built with; None: the defaults.
+    """
     layout = Layout(out)
-    columns = load_config(layout.config).data.item_text
+    columns = Config().data.item_text if config is None else load_config(config).data.item_text
     names = pq.read_schema(part_paths(layout.tables / "items")[0]).names
     present = [c for c in columns if c in names]
     records = read_parts(layout.tables / "items", list(dict.fromkeys([TEXT, *present]))).to_pylist()

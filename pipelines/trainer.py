@@ -15,7 +15,7 @@ from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, Scalin
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipelines.cluster import count_cpus, count_gpus, room_for_actors
-from pipelines.core.config import Config
+from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import encoder_fingerprint
 from pipelines.core.errors import ConfigError, KindlingError
 from pipelines.core.finetune import checkpoint
@@ -60,6 +60,7 @@ def teach(
             f"training ended without a checkpoint. Run the build again; {spec.run} tells more."
         )
     report: dict[str, object] = ray.get(_export.remote(config, layout, Path(result.checkpoint.path), newest))
+    write_text(layout.finetune_config, to_toml(config))
     write_json(layout.finetune_report, report)
     _tidy(spec)
     return report

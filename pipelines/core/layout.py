@@ -139,6 +139,11 @@ class Layout:
         return self.stage("finetune") / "head.safetensors"
 
     @property
+    def finetune_config(self) -> Path:
+        """TOML: every setting that the encoder was taught with, the encoder it was taught from among them."""
+        return self.stage("finetune") / "config.toml"
+
+    @property
     def finetune_report(self) -> Path:
         """Figures before and after, the curve, speed, and what was forgotten."""
         return self.stage("finetune") / "report.json"

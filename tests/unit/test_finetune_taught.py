@@ -65,7 +65,7 @@ def left(folder: Path, objective: str, family: str = "bert") -> tuple[Layout, Se
             generator = torch.Generator().manual_seed(number)
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
     layout.tuned_encoder.mkdir()
-    layout.config.write_text(to_toml(config), encoding="utf-8")
+    layout.finetune_config.write_text(to_toml(config), encoding="utf-8")
     calibration = {} if objective == "next_behaviour" else {"calibration": LINE}
     write_json(layout.finetune_report, {"objective": objective, **calibration})
     return layout, setup, config
@@ -143,6 +143,6 @@ def test_what_it_was_not_taught_and_where_there_is_nothing(tmp_path: Path) -> No
     changed = config.model_copy(
         update={"finetune": config.finetune.model_copy(update={"objective": "contrastive"})}
     )
-    layout.config.write_text(to_toml(changed), encoding="utf-8")
+    layout.finetune_config.write_text(to_toml(changed), encoding="utf-8")
     with pytest.raises(ArtefactError, match="left an encoder, which the build embeds with"):
         Taught(layout)

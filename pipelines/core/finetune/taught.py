@@ -44,10 +44,9 @@ class Taught:
             ArtefactError: there is none in this build.
 
         """
-        config = load_config(layout.config) if layout.config.is_file() else None
-        report = read_json(layout.finetune_report) if layout.finetune_report.is_file() else None
-        if config is None or report is None or report["objective"] != config.finetune.objective:
+        if not layout.finetune_report.is_file():
             raise ArtefactError(f"nothing is fine-tuned in {layout.root}. Run `kindling finetune` first.")
+        config, report = load_config(layout.finetune_config), read_json(layout.finetune_report)
         self.objective: str = config.finetune.objective
         if self.objective in VECTOR_OBJECTIVES:
             raise ArtefactError(
