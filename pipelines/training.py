@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def train_worker(told: dict[str, Any]) -> None:
     workers = Workers(context.get_world_rank(), context.get_world_size())
     device = get_device()
     if device.type == "cpu":
-        torch.set_num_threads(told["threads"])
+        torch.set_num_threads(min(told["threads"], os.cpu_count() or 1))  # CPUs of other nodes are no help
     setup = prepare(spec.config, spec.files, str(device))
     last = train.get_checkpoint()
     state = checkpoint.load(Path(last.path)) if last is not None else None
