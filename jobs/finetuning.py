@@ -17,7 +17,7 @@ def print_finetuning(report: dict[str, Any], layout: Layout) -> None:
     )
     for name, before in report["before"].items():
         marked = f"{name} *" if name == report["metric"] else name
-        table.add_row(marked, f"{before:.4f}", f"{report['after'][name]:.4f}")
+        table.add_row(marked, _figure(before), _figure(report["after"].get(name)))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     ended = report["stopped"] or "its last step"
@@ -26,3 +26,8 @@ def print_finetuning(report: dict[str, Any], layout: Layout) -> None:
         markup=False,
     )
     console.print(f"encoder: {layout.tuned_encoder}", markup=False)
+
+
+def _figure(value: float | None) -> str:
+    """None: a figure that is not a number, or could not be measured."""
+    return "-" if value is None else f"{value:.4f}"

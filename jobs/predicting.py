@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -61,7 +62,9 @@ def _candidates(layout: Layout, request: Request) -> list[str]:
             f"nothing is published in {layout.root} that could say which items to look at. Give --item-id, or run "
             "`kindling build`."
         )
-    return [item.item_id for item in load_current(layout.root).recommend(request)]
+    model = load_current(layout.root)
+    most = min(request.n, model.config.serve.max_n)
+    return [item.item_id for item in model.recommend(replace(request, n=most))]
 
 
 def _print_classes(texts: Sequence[str], found: Sequence[dict[str, float]]) -> None:

@@ -18,7 +18,7 @@ from pipelines.core.finetune.distillation import text_rows
 from pipelines.core.finetune.examples import field_starts, load_examples
 from pipelines.core.finetune.files import ExampleFiles
 from pipelines.core.finetune.labels import read_labels, stratified_split
-from pipelines.core.finetune.negatives import nearest_others
+from pipelines.core.finetune.negatives import as_mined, nearest_others
 from pipelines.core.finetune.order import BATCHES_PER_WINDOW
 from pipelines.core.finetune.setup import prepare
 from pipelines.core.finetune.synonyms import VARIANTS, Synonyms, reworded
@@ -41,11 +41,11 @@ def files_of(config: Config, layout: Layout) -> ExampleFiles:
 def write_examples(config: Config, layout: Layout, since: float | None) -> float | None:
     """Write all of it; then everything is put together once, so that what cannot work is told before any training.
 
-    Returns the moment of the newest interaction seen; None where there are no times, or no interactions are read.
+    Returns the moment of the newest interaction the encoder has learnt from; None where there are no times.
     """
     settings, files = config.finetune, files_of(config, layout)
     layout.examples.mkdir(parents=True, exist_ok=True)
-    newest = None
+    newest = since  # what reads no interactions leaves it as it was
     if settings.objective == "classification":
         _write_labelled(config, files)
     elif settings.objective == "distillation":
@@ -65,7 +65,7 @@ def write_examples(config: Config, layout: Layout, since: float | None) -> float
         _write_texts(config, layout, files)
         if settings.hard_negatives:
             texts = read_parts(layout.tables / "items", [TEXT]).column(0).to_pylist()
-            vectors = Encoder(config.encoder).encode(texts)
+            vectors = Encoder(as_mined(config.encoder)).encode(texts)
             files.write_neighbours(
                 nearest_others(vectors, _NEIGHBOURS_PER_NEGATIVE * settings.hard_negatives)
             )

@@ -72,7 +72,8 @@ def _tidy(spec: Spec) -> None:
         if leftover != spec.run:
             shutil.rmtree(leftover, ignore_errors=True)
     # what Ray Train would go on from, its own notes included: another run of the stage begins anew
-    for leftover in spec.run.iterdir():
+    # (those first: they must not name checkpoints that are gone)
+    for leftover in sorted(spec.run.iterdir(), key=Path.is_dir):
         if leftover.is_dir() and leftover.name.startswith("checkpoint_"):
             shutil.rmtree(leftover, ignore_errors=True)
         elif leftover.is_file() and leftover != spec.log:

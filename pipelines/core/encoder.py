@@ -179,9 +179,15 @@ class Encoder:
             (tokens,) = self.tokenize(["a"])
             width = self.forward([tokens or [pad]]).shape[1]
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as e:
+            other = (
+                ""
+                if dtype == "float32"
+                else f" If it cannot compute in {dtype}, as XLNet: encoder.dtype = 'float32'."
+            )
             raise ConfigError(
                 f"encoder.model = '{config.model}' ({type(self.model).__name__}) does not make vectors of the tokens "
                 f"of a text alone: {e}. Give an encoder or a decoder of text, with the tokenizer it was trained with."
+                f"{other}"
             ) from e
         if config.dimensions > width:
             raise ConfigError(

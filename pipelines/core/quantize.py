@@ -1,7 +1,7 @@
 """A model whose products are of 8-bit integers, for CPUs that do not multiply bfloat16.
 
 Weights are rounded once, a scale for each row; activations when they are met, a scale for all tokens of a batch, so
-that a text's vector depends a little on what is computed with it.
+that a text's vector depends on what is computed with it, about as much as on the rounding itself.
 """
 
 from __future__ import annotations

@@ -36,6 +36,18 @@ ALMOST_NONE = 1e-12
 """Dropout that drops nothing, so that R-Drop can be compared between numbers of workers."""
 
 
+class Disagreeing(Numbers):
+    """Better each time for the first worker, worse for the others."""
+
+    figure = 0.0
+
+    def measure(self, encode: Any, rows: pa.Table) -> dict[str, float]:  # noqa: ANN401, ARG002
+        """One more, or one less."""
+        is_other = torch.distributed.is_initialized() and torch.distributed.get_rank() > 0
+        self.figure += -1 if is_other else 1
+        return {self.metric: self.figure}
+
+
 def make(
     objective: str = "contrastive",
     watch: Recorder | None = None,
@@ -65,7 +77,8 @@ def make(
         made = Contrastive(items, template, random.dirichlet(np.ones(N_ITEMS)), neighbours, settings)
     else:
         augment = Augmentation(settings.token_dropout, settings.span_dropout)
-        made = Numbers(items, template, random.normal(size=N_ITEMS).tolist(), augment)
+        kind = Disagreeing if objective == "disagreeing" else Numbers
+        made = kind(items, template, random.normal(size=N_ITEMS).tolist(), augment)
     torch.manual_seed(1)
     learner = Learner(network, made.head(network))
     order = Order(len(ROWS), settings.batch_size, 16, settings.seed)
@@ -114,6 +127,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "an example's own loss": {"objective": "numbers"},
     "an example's own loss in pieces": {"objective": "numbers", "micro_batch": 2},
     "gradual": {"objective": "numbers", "train": "gradual"},
+    "measured differently by each": {"objective": "disagreeing", "evaluate_every": 1, "patience": 1},
     "an example's own loss, two passes": {"objective": "numbers", "r_drop": 1.0, "dropout": ALMOST_NONE},
 }
 

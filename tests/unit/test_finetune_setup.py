@@ -9,16 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from tokenizers import Tokenizer, models
+from transformers import OPTConfig, OPTModel, PreTrainedTokenizerFast
 
+from jobs.finetuning import print_finetuning
 from pipelines.core.config import Config, parse_config
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import ConfigError
 from pipelines.core.finetune.checkpoint import copy_weights
 from pipelines.core.finetune.examples import Examples, Histories
 from pipelines.core.finetune.files import ExampleFiles
+from pipelines.core.finetune.head import linear_head
+from pipelines.core.finetune.network import TextNetwork
 from pipelines.core.finetune.setup import beside, export, prepare
-from pipelines.core.finetune.tokens import tokenize, write_tokens
+from pipelines.core.finetune.tokens import Template, tokenize, write_tokens
 from pipelines.core.finetune.trainable import learnable
+from pipelines.core.layout import Layout
 from tests.unit.tiny_models import catalogue_texts, load_tiny, make_tiny
 
 N_ITEMS, N_USERS = 30, 40
@@ -99,3 +105,45 @@ def test_lengths_beyond_the_vector(model: Path, tmp_path: Path) -> None:
     config = settings(model, objective="distillation", matryoshka=[8, 99])
     with pytest.raises(ConfigError, match=r"matryoshka = 99, and a vector of this encoder has 32 numbers"):
         prepare(config, files)
+
+
+def test_more_tokens_than_the_encoder_reads(model: Path, tmp_path: Path) -> None:
+    files = ratings(tmp_path / "examples", model, WORDS)
+    most = load_tiny("bert", model)[1].config.max_position_embeddings
+    prepare(settings(model, max_tokens=most), files)
+    said = f"max_tokens = {most + 1}, and this encoder reads {most} tokens at most"
+    with pytest.raises(ConfigError, match=said):
+        prepare(settings(model, max_tokens=most + 1), files)
+
+
+def test_an_empty_text_and_a_tokenizer_without_special_tokens() -> None:
+    unknown = {"unk_token": "[UNK]"}
+    raw = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, **unknown))
+    template = Template.of(PreTrainedTokenizerFast(tokenizer_object=raw, **unknown))
+    assert template.one([], 8) == [0]
+    assert template.several([[], []], 8) == [0]
+    assert template.one([1, 1], 8) == [1, 1]
+
+
+def test_a_report_without_some_figures_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {
+        "objective": "rating", "metric": "a", "before": {"a": None, "b": 0.5}, "after": {"a": 0.25}, "steps": 2,
+        "best_step": 1, "stopped": None, "examples_per_second": 3.0,
+    }  # fmt: skip
+    print_finetuning(report, Layout(tmp_path))
+    said = capsys.readouterr().out
+    assert "0.2500" in said
+    assert "0.5000" in said
+    assert "2 steps at 3 examples/s" in said
+
+
+def test_a_head_fits_vectors_shorter_than_the_states_inside() -> None:
+    opt = OPTModel(
+        OPTConfig(
+            vocab_size=60, hidden_size=32, word_embed_proj_dim=16, num_hidden_layers=2, num_attention_heads=2,
+            ffn_dim=32, max_position_embeddings=64, do_layer_norm_before=False,
+        )
+    )  # fmt: skip
+    network = TextNetwork(opt, "mean", 1)
+    assert network.n_dimensions == 16
+    assert linear_head(network.n_dimensions, [0.0, 0.0])(network([[1, 2, 3]])).shape == (1, 2)

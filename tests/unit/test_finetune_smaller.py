@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,30 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch.nn import functional
-from transformers import AlbertConfig, AlbertModel
+from transformers import AlbertConfig, AlbertModel, GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from pipelines.core.config import EncoderConfig, FinetuneConfig
 from pipelines.core.encoder import Encoder, encoder_fingerprint, load_pretrained
 from pipelines.core.errors import ConfigError, InputError
+from pipelines.core.finetune.continuation import ContinuationNetwork
 from pipelines.core.finetune.contrastive import Contrastive
 from pipelines.core.finetune.distillation import ROW, TABLE, Distillation, text_rows
 from pipelines.core.finetune.loop import Training
+from pipelines.core.finetune.negatives import as_mined
 from pipelines.core.finetune.network import Learner, TextNetwork
 from pipelines.core.finetune.order import Order
 from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.pruning import keep_layers
+from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.tokens import Template, TokenTable
-from pipelines.core.finetune.trainable import n_layers, set_dropout
+from pipelines.core.finetune.trainable import learnable, n_layers, set_dropout
 from tests.unit.tiny_models import MODELS, catalogue_texts, load_tiny, make_tiny, token_table
 from tests.unit.trainings import Recorder
 
 CHINESE_AND_ENGLISH = ["防水双人帐篷", "a waterproof tent for two", "手冲咖啡壶"]
+SMALL: dict[str, Any] = {
+    "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 16,
+}  # fmt: skip
 
 
 def taught(length: int = 12, **changed: Any) -> FinetuneConfig:  # noqa: ANN401
@@ -84,6 +90,36 @@ def test_layers_that_are_one_and_the_same() -> None:
     )  # fmt: skip
     with pytest.raises(ConfigError, match="no list of 3 layers is found in a AlbertModel"):
         keep_layers(albert, 2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=5, n_head=2)),
+        lambda: Qwen2ForCausalLM(Qwen2Config(vocab_size=50, num_hidden_layers=5, **SMALL)),
+    ],
+)
+def test_a_decoder_of_fewer_layers_keeps_keys_and_values(make: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    keep_layers(model, 2)
+    network = ContinuationNetwork(model)
+    pairs = [([1, 2, 3], [4, 5, 6]), ([1, 2, 3], [7, 8])]
+    apart = torch.cat([network.read([pair]) for pair in pairs])
+    torch.testing.assert_close(network.read(pairs), apart, atol=1e-4, rtol=1e-4)
+
+
+def test_more_top_layers_than_are_left() -> None:
+    tokenizer, model = load_tiny("bert")
+    network = TextNetwork(model, "mean", tokenizer.pad_token_id)
+    all_layers, more = (
+        set(
+            learnable(Learner(network, torch.nn.Identity()), taught(keep_layers=2, train="top", top_layers=n))
+        )
+        for n in (2, 5)
+    )
+    assert more == all_layers
+    assert not any("embeddings" in name for name in more)
 
 
 # the whole encoder as a teacher
@@ -155,8 +191,19 @@ def test_every_text_is_learnt_from_or_held_out_and_empty_ones_are_neither() -> N
     assert len(set(places)) == len(places) == 120 + len(CHINESE_AND_ENGLISH)
     assert len(held) == len(places) // 10
     few = token_table(load_tiny("bert")[0], CHINESE_AND_ENGLISH)
-    with pytest.raises(InputError, match="3 texts of items and users; expected 10 or more"):
+    with pytest.raises(InputError, match="3 texts of items and users; expected 20 or more"):
         text_rows([few], settings)
+
+
+@pytest.mark.parametrize("validation_rows", [1, 100])
+def test_the_fewest_texts_can_be_measured(validation_rows: int) -> None:
+    settings = taught(keep_layers=1, validation_rows=validation_rows)
+    _, whole, tokenizer = distillation(settings)
+    texts = token_table(tokenizer, catalogue_texts()[:20])
+    objective = Distillation((texts,), whole.template, whole.teacher, settings)
+    train, held = text_rows([texts], settings)
+    assert (len(train), len(held)) == (18, 2)
+    assert objective.measure(reader(whole.teacher, bfloat16=False), held)[objective.metric] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -208,6 +255,20 @@ def test_a_vector_is_cut_and_has_length_1_again(tiny: str) -> None:
     assert encoder_fingerprint(cut.config) != encoder_fingerprint(whole.config)
     with pytest.raises(ConfigError, match=r"dimensions = 64, and a vector of this encoder has 32 numbers"):
         Encoder(EncoderConfig(model=tiny, dimensions=64))
+
+
+def test_hard_negatives_are_found_by_whole_vectors() -> None:
+    cut = EncoderConfig(dimensions=8, dtype="int8", pooling="cls")
+    assert as_mined(cut) == EncoderConfig(pooling="cls")
+
+
+def test_xlnet_computes_in_single_precision(tmp_path: Path) -> None:
+    folder = str(make_tiny("xlnet", tmp_path / "xlnet"))
+    assert Encoder(EncoderConfig(model=folder, dtype="float32"), device="cpu").encode(["a"]).any()
+    with pytest.raises(
+        ConfigError, match=r"cannot compute in bfloat16, as XLNet: encoder\.dtype = 'float32'"
+    ):
+        Encoder(EncoderConfig(model=folder, dtype="bfloat16"), device="cpu")
 
 
 # 8 bits

@@ -146,3 +146,41 @@ def test_what_it_was_not_taught_and_where_there_is_nothing(tmp_path: Path) -> No
     layout.finetune_config.write_text(to_toml(changed), encoding="utf-8")
     with pytest.raises(ArtefactError, match="left an encoder, which the build embeds with"):
         Taught(layout)
+
+
+@pytest.mark.parametrize("objective", ["classification", "next_behaviour"])
+def test_texts_are_read_as_a_build_reads_them(objective: str, tmp_path: Path) -> None:
+    asks = objective == "next_behaviour"
+    taught = finish(*left(tmp_path, objective, "gpt2" if asks else "bert"))
+
+    def said(text: str) -> object:
+        return taught.next(3, text, None, ["i1", "i2"]) if asks else taught.classes([text])
+
+    expected = said("fine kettle")
+    # markup, what nobody sees, and the argument of a command that is no Unicode
+    for text in ("<b>fine</b>  kettle", "fine\u200b kettle", "fine kettle\udcff"):
+        assert said(text) == expected
+    assert said("another thing") != expected
+
+
+def test_nothing_is_left_to_choose_from(tmp_path: Path) -> None:
+    taught = finish(*left(tmp_path, "next_behaviour", "gpt2"))
+    assert taught.next(4, "tea", None, []) == []
+    assert taught.next(4, "", "u0", ["i3", "i5"]) == []  # both in the history
+    with pytest.raises(InputError, match="is not in this build"):
+        taught.next(4, "tea", None, ["i1\udcff"])
+
+
+def test_of_a_long_history_the_newest_is_read(tmp_path: Path) -> None:
+    layout, setup, config = left(tmp_path, "rating")
+    rows = pa.table({"user_idx": [0, 1], "item_idx": [3, 4], "label": [1.0, 0.0]})
+    of_0, asked = [0] * 20 + [2] * 60, setup.objective
+    histories = Histories(np.array([0, 80, 80, 80]), np.array(of_0, dtype=np.int64))
+    ExampleFiles(layout.examples).write(Examples(rows, rows, histories, None), 64)
+    assert isinstance(asked, Pairwise)
+    as_validated = rows.slice(0, 1).append_column("history", [[of_0[-50:]]])
+    expected = 0.5 * said_before(setup, asked.prepare(as_validated, None).sequences)[0, 0] + 0.25
+    taught = finish(layout, setup, config)
+    assert dict(taught.scores(["i3"], user_id="u0"))["i3"] == pytest.approx(expected, abs=1e-4)
+    oldest = [asked.sequence(asked.users[0], of_0, asked.items[3])]  # type: ignore[index]
+    assert 0.5 * said_before(setup, oldest)[0, 0] + 0.25 != pytest.approx(expected, abs=1e-3)

@@ -32,6 +32,8 @@ TABLE, ROW = "table", "row"
 """Columns of an example: number of its token table, and row there."""
 _NEIGHBOURS = 10
 _TEXTS_PER_HELD = 10
+_LEAST_HELD = 2
+"""A single text has no neighbours."""
 _OF_COSINES = 20.0
 """Weight of the cosines' squared errors, a few hundredths, beside the distance to the whole encoder's vector."""
 
@@ -121,12 +123,13 @@ def text_rows(tables: Sequence[TokenTable], settings: FinetuneConfig) -> tuple[p
 
     """
     places = [(t, r) for t, table in enumerate(tables) for r in range(len(table)) if len(table[r])]
-    held = min(settings.validation_rows, len(places) // _TEXTS_PER_HELD)
-    if not held:
+    least = _LEAST_HELD * _TEXTS_PER_HELD
+    if len(places) < least:
         raise InputError(
-            f"finetune.objective = 'distillation': {len(places)} texts of items and users; expected {_TEXTS_PER_HELD} "
-            "or more, of which one in so many is held out."
+            f"finetune.objective = 'distillation': {len(places)} texts of items and users; expected {least} or more, "
+            f"of which one in {_TEXTS_PER_HELD} is held out."
         )
+    held = min(max(settings.validation_rows, _LEAST_HELD), len(places) // _TEXTS_PER_HELD)
     shuffled = np.random.default_rng([settings.seed, 4]).permutation(np.array(places, dtype=np.int64))
     rows = pa.table({TABLE: shuffled[:, 0], ROW: shuffled[:, 1]})
     return rows.slice(held), rows.slice(0, held)

@@ -125,6 +125,7 @@ class Training:
         figures = self.objective.measure(self._outputs_of(self.learner), self.validation)
         if self.general is not None:
             figures |= General.of(self._outputs_of(self.learner.network), self.general).figures(self._base)
+        figures = self.workers.agreed(figures)
         forgot = reason_to_stop(figures, self.settings.max_forgetting)
         standing.curve.append(Point(standing.step, loss, figures, rate))
         figures_of_metric = (point.figures[self.objective.metric] for point in standing.curve)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipelines.core.config import EncoderConfig
 from pipelines.core.index import build_index
 from pipelines.core.screening import round_rows
 
@@ -29,6 +30,11 @@ _AT_ONCE = 1 << 26
 _SPARE = 4
 """Times more are fetched from a graph than wanted, for the copies among them and for the coarseness of its codes."""
 _QUERIES = 512
+
+
+def as_mined(encoder: EncoderConfig) -> EncoderConfig:
+    """As hard negatives are found: by all numbers of a vector, however a build cuts and rounds them afterwards."""
+    return encoder.model_copy(update={"dimensions": 0, "dtype": "auto"})
 
 
 def nearest_others(vectors: FloatArray, m: int, same: float = SAME, exact: int = EXACT) -> IntArray:

@@ -48,6 +48,12 @@ class TextNetwork(Network):
         self._forward = Forward(model, pooling, 0, pad, pack=pack and not recomputes)
 
     @property
+    def n_dimensions(self) -> int:
+        """Length of a vector; not always what the model's configuration calls its width, as with OPT."""
+        with torch.no_grad():
+            return self._forward.pooled([[0]]).shape[1]
+
+    @property
     def is_packed(self) -> bool:
         """Whether texts lie one behind the other, without padding."""
         return self._forward.is_packed

@@ -200,6 +200,8 @@ class NextBehaviour:
 
     def _likelihood(self, encode: Encode, pairs: Sequence[tuple[list[int], int]]) -> FloatArray:
         """Mean log-likelihood of items' tokens after prompts."""
+        if not pairs:
+            return np.zeros(0)
         found = encode([(prompt, self._target(item)) for prompt, item in pairs]).double().numpy()
         mean: FloatArray = found[:, 0] / found[:, 1]
         return mean

@@ -65,6 +65,14 @@ class Workers:
         n = len(values)
         return values[n * self.rank // self.world : n * (self.rank + 1) // self.world]
 
+    def agreed(self, value: Any) -> Any:  # noqa: ANN401 - anything that can be sent
+        """What the first worker says: all must decide alike, and rounding differs between processors."""
+        if self.world == 1:
+            return value
+        found: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(found, value)
+        return found[0]
+
     def total(self, value: float) -> float:
         """Sum over all workers."""
         if self.world == 1:

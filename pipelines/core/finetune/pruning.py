@@ -28,7 +28,12 @@ def keep_layers(model: Any, n: int) -> None:  # noqa: ANN401 - transformers has 
         )
     holder, name = _layers(model, depth)
     kept = np.linspace(0, depth - 1, n).round().astype(int).tolist()
-    setattr(holder, name, nn.ModuleList([getattr(holder, name)[i] for i in kept]))
+    layers = nn.ModuleList([getattr(holder, name)[i] for i in kept])
+    setattr(holder, name, layers)
+    for number, layer in enumerate(layers):
+        for module in layer.modules():
+            if "layer_idx" in vars(module):  # where a decoder keeps the layer's keys and values
+                vars(module)["layer_idx"] = number
     # decoders list what each layer is like beside how many there are
     listed = {k: v for k, v in vars(model.config).items() if isinstance(v, list) and len(v) == depth}
     for key, values in listed.items():

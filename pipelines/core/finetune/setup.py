@@ -102,9 +102,12 @@ def prepare(config: Config, files: ExampleFiles, device: str = "cpu") -> Setup:
         recompute_activations(model)
     model.to(device)
     objective = _objective(config, files, tokenizer, whole)
-    network: Network = (
-        ContinuationNetwork(model) if is_decoder else TextNetwork(model, config.encoder.pooling, pad)
-    )
+    network = ContinuationNetwork(model) if is_decoder else TextNetwork(model, config.encoder.pooling, pad)
+    if network.max_tokens is not None and settings.max_tokens > network.max_tokens:
+        raise ConfigError(
+            f"finetune.max_tokens = {settings.max_tokens}, and this encoder reads {network.max_tokens} tokens at most. "
+            "Lower it."
+        )
     longest = max(settings.matryoshka, default=0)
     if longest > network.n_dimensions:
         raise ConfigError(

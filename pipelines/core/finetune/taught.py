@@ -19,6 +19,7 @@ from pipelines.core.config import Config, load_config
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.finetune.calibration import Calibration
 from pipelines.core.finetune.classification import Classification
+from pipelines.core.finetune.examples import HISTORY
 from pipelines.core.finetune.files import ExampleFiles
 from pipelines.core.finetune.next_behaviour import NextBehaviour
 from pipelines.core.finetune.pairwise import Pairwise, Purchase
@@ -26,8 +27,10 @@ from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.setup import prepare
 from pipelines.core.ids import row_numbers
 from pipelines.core.layout import Layout
+from pipelines.core.schema import ITEM_IDX, USER_IDX
 from pipelines.core.sections.finetuning import VECTOR_OBJECTIVES
 from pipelines.core.storage import read_json
+from pipelines.core.text import clean_text
 
 DoubleArray = npt.NDArray[np.float64]
 Scored = list[tuple[str, float]]
@@ -88,14 +91,16 @@ class Taught:
         objective = cast(Pairwise, self._is("rating", "purchase"))
         rows = self.rows("items", items)
         own: Sequence[int] | npt.NDArray[np.int32] = self._tokens(words)
-        liked: list[int] = []
+        liked: list[list[int]] = [[] for _ in rows]
         if user_id is not None:
             (user,) = self.rows("users", [user_id])
-            liked = self._files.histories()[user].tolist()
+            asked = pa.table({USER_IDX: np.full(len(rows), user), ITEM_IDX: rows})
+            liked = self._files.histories().beside(asked, before=False).column(HISTORY).to_pylist()
             if not words and objective.users is not None:
                 own = objective.users[user]
         sequences = [
-            objective.sequence(own, [i for i in liked if i != row], objective.items[row]) for row in rows
+            objective.sequence(own, titles, objective.items[row])
+            for row, titles in zip(rows.tolist(), liked, strict=True)
         ]
         raw = self._calibrated(self._encode(sequences).double().numpy().reshape(-1))
         values: DoubleArray = expit(raw) if isinstance(objective, Purchase) else raw
@@ -118,8 +123,8 @@ class Taught:
 
         """
         objective = cast(NextBehaviour, self._is("next_behaviour"))
-        asked: str | list[int] = query
-        if not query and user_id is not None:
+        asked: str | list[int] = clean_text(query)
+        if not asked and user_id is not None:
             (user,) = self.rows("users", [user_id])
             asked = self._files.histories()[user].tolist()
         rows = None if among is None else self.rows("items", among).tolist()
@@ -134,7 +139,9 @@ class Taught:
 
         """
         known = pq.read_table(self._layout.ids(table)).column(0).combine_chunks()
-        found = row_numbers(pa.array(list(ids), known.type), known)
+        # the argument of a command may be no Unicode: an id of nothing
+        told = [name if name.encode("utf-8", "ignore").decode() == name else None for name in ids]
+        found = row_numbers(pa.array(told, known.type), known)
         if len(found) and found.min() < 0:
             missing = ids[int(np.argmin(found))]
             raise InputError(f"{table.removesuffix('s')} '{missing}' is not in this build.")
@@ -152,8 +159,9 @@ class Taught:
         return self._asked
 
     def _tokens(self, text: str) -> list[int]:
+        """Of a text as a build reads it: without markup, with single spaces."""
         found: list[int] = self._tokenizer(
-            text, add_special_tokens=False, truncation=True, max_length=self._most
+            clean_text(text), add_special_tokens=False, truncation=True, max_length=self._most
         )["input_ids"]
         return found
 

@@ -149,6 +149,8 @@ class Template:
         middle = two[at + len(word) : second] if second is not None else []
         if not middle and tokenizer.eos_token_id is not None:
             middle = [tokenizer.eos_token_id]
+        if not prefix + middle + suffix:  # no special tokens at all: any will do to stand for an empty text
+            middle = [tokenizer.pad_token_id or 0]
         return cls(tuple(prefix), tuple(middle), tuple(suffix))
 
     def one(self, tokens: Sequence[int] | TokenArray, most: int) -> list[int]:

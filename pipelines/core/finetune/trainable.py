@@ -112,9 +112,13 @@ def learnable(learner: Learner, settings: FinetuneConfig) -> dict[str, nn.Parame
 
 def _learnable(learner: Learner, settings: FinetuneConfig) -> Iterator[tuple[str, nn.Parameter]]:
     depth = n_layers(learner)
-    lowest = {"all": -1, "layers": 0, "gradual": 0, "top": depth - settings.top_layers, "head": depth}[
-        settings.train
-    ]
+    lowest = {
+        "all": -1,
+        "layers": 0,
+        "gradual": 0,
+        "top": max(depth - settings.top_layers, 0),
+        "head": depth,
+    }[settings.train]
     for name, weight in learner.named_parameters():
         if _UNUSED.search(name):
             continue
