@@ -170,12 +170,12 @@ class Encoder:
         dtype = resolve_dtype(config.dtype)
         self.tokenizer, self.model = load_pretrained(config, "float32" if dtype == "int8" else dtype)
         self.model.eval().to(self.device)
-        if dtype == "int8":
-            self.model = self._in_8_bits()
         # masked, so any id will do where the tokenizer has none, as of GPT-2
         pad = self.tokenizer.pad_token_id or 0
         try:
             self.forward = Forward(self.model, config.pooling, config.tokens_per_batch, pad)
+            if dtype == "int8":  # after it has been tried whether packing changes anything: rounding would
+                self._round_to_8_bits()
             (tokens,) = self.tokenize(["a"])
             width = self.forward([tokens or [pad]]).shape[1]
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as e:
@@ -196,12 +196,12 @@ class Encoder:
         self.n_dimensions: int = config.dimensions or width
         """Length of a vector; not always what the model's configuration calls its width."""
 
-    def _in_8_bits(self) -> Any:  # noqa: ANN401 - transformers has no types
+    def _round_to_8_bits(self) -> None:
         from pipelines.core.quantize import to_int8  # noqa: PLC0415 - imports torch
 
         if self.device.type != "cpu":
             raise ConfigError("encoder.dtype = 'int8' is for CPUs; on a GPU use bfloat16.")
-        return to_int8(self.model)
+        to_int8(self.model)
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(len(texts), E) vectors of length 1, in the order of `texts`; zeros for a text that is empty."""

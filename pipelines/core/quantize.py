@@ -15,8 +15,8 @@ from torch import nn
 from pipelines.core.errors import ConfigError
 
 
-def to_int8(model: Any) -> Any:  # noqa: ANN401 - transformers has no types
-    """The model with 8-bit linear layers in the place of its own; it can only read from now on, on a CPU.
+def to_int8(model: Any) -> None:  # noqa: ANN401 - transformers has no types
+    """Put 8-bit linear layers in the place of a model's own; it can only read from now on, on a CPU.
 
     Raises:
         ConfigError: it has none, as GPT-2, or torch no longer has them.
@@ -35,6 +35,6 @@ def to_int8(model: Any) -> Any:  # noqa: ANN401 - transformers has no types
         ) from e
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its deprecation, in every process
-        return quantize_dynamic(  # type: ignore[no-untyped-call]
+        quantize_dynamic(  # type: ignore[no-untyped-call]
             model, {nn.Linear: per_channel_dynamic_qconfig}, dtype=torch.qint8, inplace=True
         )

@@ -100,6 +100,27 @@ def test_a_smaller_encoder_is_left_and_embeds(model: Path, tmp_path: Path) -> No
     )
 
 
+def test_nothing_smaller_is_nothing_to_learn(model: Path, tmp_path: Path) -> None:
+    files = ratings(tmp_path / "examples", model, WORDS)
+    with pytest.raises(ConfigError, match="keep_layers = 2 are all the layers"):
+        prepare(settings(model, objective="distillation", keep_layers=2), files)
+
+
+def test_the_prefix_is_read_while_learning_too(model: Path, tmp_path: Path) -> None:
+    files = ratings(tmp_path / "examples", model, WORDS)
+    config = settings(model, objective="distillation", keep_layers=1)
+    with_prefix = config.model_copy(
+        update={"encoder": config.encoder.model_copy(update={"prefix": "tent: "})}
+    )
+    rows = pa.table({"table": [0], "row": [3]})
+    (plain,), (prefixed,) = (
+        prepare(c, files).objective.prepare(rows, None).sequences for c in (config, with_prefix)
+    )
+    tokenizer, _ = load_tiny("bert", model)
+    whole = tokenizer("tent: " + catalogue_texts()[3], truncation=True, max_length=24)["input_ids"]
+    assert prefixed == whole != plain
+
+
 def test_lengths_beyond_the_vector(model: Path, tmp_path: Path) -> None:
     files = ratings(tmp_path / "examples", model, WORDS)
     config = settings(model, objective="distillation", matryoshka=[8, 99])

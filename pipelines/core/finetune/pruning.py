@@ -18,13 +18,19 @@ def keep_layers(model: Any, n: int) -> None:  # noqa: ANN401 - transformers has 
     """Leave `n` layers in a Hugging Face model, in place; it is saved and loaded like any other of that depth.
 
     Raises:
-        ConfigError: it has fewer, or keeps them where they are not found, as ALBERT, whose layers are one.
+        ConfigError: it has fewer, or keeps them where they are not found, as ALBERT, whose layers are one, or a layer
+            depends on its number.
 
     """
     depth = int(model.config.num_hidden_layers)
     if n > depth:
         raise ConfigError(
             f"finetune.keep_layers = {n}, and the encoder has {depth} layers. Lower it, or set 0 to keep all."
+        )
+    if n < depth and getattr(model.config, "scale_attn_by_inverse_layer_idx", False):
+        raise ConfigError(
+            "finetune.keep_layers: this encoder scales attention by the number of a layer "
+            "(scale_attn_by_inverse_layer_idx), which would be another one afterwards. Set it to 0."
         )
     holder, name = _layers(model, depth)
     kept = np.linspace(0, depth - 1, n).round().astype(int).tolist()

@@ -94,7 +94,13 @@ def prepare(config: Config, files: ExampleFiles, device: str = "cpu") -> Setup:
         whole = TextNetwork(copy.deepcopy(model).to(device), config.encoder.pooling, pad)
         whole.eval().requires_grad_(requires_grad=False)
     if settings.keep_layers:
+        depth = model.config.num_hidden_layers
         keep_layers(model, settings.keep_layers)
+        if settings.objective == "distillation" and settings.keep_layers == depth and not settings.matryoshka:
+            raise ConfigError(
+                f"finetune.keep_layers = {depth} are all the layers of this encoder: distillation would teach it what "
+                "it knows. Lower it, or set finetune.matryoshka."
+            )
     set_dropout(model, settings.dropout)
     torch.manual_seed(settings.seed)  # of LoRA's and the head's first weights
     adapter = add_lora(model, settings) if settings.lora_rank else None
@@ -128,7 +134,7 @@ def _objective(
     settings = config.finetune
     if settings.objective == "next_behaviour":
         return NextBehaviour(files.texts("items"), Reading.of(tokenizer), settings)
-    template = Template.of(tokenizer)
+    template = Template.of(tokenizer, config.encoder.prefix)
     if settings.objective == "classification":
         labels = files.all_rows("train").column(LABEL).to_numpy()
         n_classes = len(read_json(files.classes))

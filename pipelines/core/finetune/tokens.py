@@ -130,8 +130,10 @@ class Template:
     suffix: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Self:  # noqa: ANN401
+    def of(cls, tokenizer: Any, before: str = "") -> Self:  # noqa: ANN401
         """Found out by looking at what the tokenizer makes of one text and of two.
+
+        `before` is what an encoder wants before every text (`encoder.prefix`); it begins a sequence, once.
 
         Raises:
             ConfigError: it makes of them what no template describes.
@@ -151,7 +153,9 @@ class Template:
             middle = [tokenizer.eos_token_id]
         if not prefix + middle + suffix:  # no special tokens at all: any will do to stand for an empty text
             middle = [tokenizer.pad_token_id or 0]
-        return cls(tuple(prefix), tuple(middle), tuple(suffix))
+        # a space at its end belongs to the text: some tokenizers make a token of it, others part of the next word
+        asked = tokenizer(before.rstrip(), add_special_tokens=False)["input_ids"] if before.strip() else []
+        return cls((*prefix, *asked), tuple(middle), tuple(suffix))
 
     def one(self, tokens: Sequence[int] | TokenArray, most: int) -> list[int]:
         """A text of at most `most` tokens, the special ones included.
