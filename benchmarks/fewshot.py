@@ -38,11 +38,12 @@ from pipelines.core.finetune.examples import LABEL
 from pipelines.core.finetune.labels import TEXT_IDX
 from pipelines.core.finetune.loop import Training
 from pipelines.core.finetune.network import Learner, TextNetwork
-from pipelines.core.finetune.objective import Objective, Sequences
+from pipelines.core.finetune.objective import Objective
 from pipelines.core.finetune.order import Order
 from pipelines.core.finetune.pairwise import Pairwise, Purchase, Rating, labels_of
 from pipelines.core.finetune.parallel import Workers
 from pipelines.core.finetune.plain import baselines
+from pipelines.core.finetune.reading import reader
 from pipelines.core.finetune.tokens import Template, TokenTable, tokenize
 from pipelines.core.finetune.trainable import add_lora, learnable, set_dropout
 
@@ -53,7 +54,6 @@ PEER = "logistic regression, frozen embeddings"
 TASKS: tuple[Task, ...] = ("rating", "purchase")
 HELD_OUT_SEED = 1_000_000
 RESAMPLES = 1000
-_AT_ONCE = 256
 
 FEW: dict[str, dict[str, Any]] = {
     "head only": {"train": "head", "head_learning_rate": 1e-2},
@@ -178,16 +178,11 @@ def fit(objective_of: ObjectiveOf, settings: FinetuneConfig, train: pa.Table, he
     training.run(batches)
     seconds = time.perf_counter() - started
     set_weights(learnable(learner, settings), last.weights)
-    return Trained(objective, _outputs(learner, objective.prepare(held, None).sequences), seconds)
-
-
-def _outputs(learner: Learner, sequences: Sequences) -> DoubleArray:
-    """(n, E) in the number format that a build would use."""
-    learner.eval()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=resolve_dtype("auto") == "bfloat16"):
-        parts = [learner(sequences[i : i + _AT_ONCE]).double() for i in range(0, len(sequences), _AT_ONCE)]
-    found: DoubleArray = torch.cat(parts).numpy()
-    return found
+    encode = reader(learner.eval(), bfloat16=resolve_dtype("auto") == "bfloat16")
+    if isinstance(objective, Classification):
+        return Trained(objective, objective.logits(encode, held), seconds)
+    assert isinstance(objective, Pairwise)  # noqa: S101 - there is no third kind here
+    return Trained(objective, objective.raw(encode, held), seconds)
 
 
 # reviews
@@ -301,7 +296,7 @@ def _pairs_table(title: str, task: Task, texts: Texts, pairs: Pairs, sizes: Size
         for name, raw in baselines(objective, pairs.train, pairs.test, *vectors).items()
     }
     took = {"content": time.perf_counter() - started, "fine-tuned": found.seconds}
-    outputs["fine-tuned"] = found.outputs[:, 0]
+    outputs["fine-tuned"] = found.outputs
     line = objective.line(outputs["fine-tuned"], truth)
     if pairs.told is not None and pairs.best is not None:
         outputs["best by the text's part of affinity"] = pairs.told

@@ -51,6 +51,9 @@ _WHY_NEVER = {
     "trials are compared validation by validation and each leaves the best of its own; set it for all of them": (
         "steps", "evaluate_every", "patience",
     ),
+    "how small an encoder is to be, no figure of validation can choose; set it and compare two studies": (
+        "keep_layers", "matryoshka",
+    ),
     "figures of different validations cannot be compared": ("validation_rows", "candidates"),
     "it changes the examples, which are written once for all trials; set it and compare two studies": (
         "max_tokens", "hard_negatives", "negatives", "synonyms", "synonym_share", "labels", "continue_from",

@@ -103,7 +103,7 @@ def test_pairs_of_a_known_user(objective: str, tmp_path: Path) -> None:
             "history": [[i for i in LIKED[0] if i != item] for item in items],
         }
     )  # fmt: skip
-    raw = 0.5 * said_before(setup, asked.prepare(rows, None).sequences)[:, 0] + 0.25
+    raw = 0.5 * asked.raw(reader(setup.learner.eval(), bfloat16=False), rows) + 0.25
     expected = expit(raw) if objective == "purchase" else raw
     taught = finish(layout, setup, config)
     found = taught.scores(["i0", "i3", "i9"], user_id="u0")
@@ -179,8 +179,9 @@ def test_of_a_long_history_the_newest_is_read(tmp_path: Path) -> None:
     ExampleFiles(layout.examples).write(Examples(rows, rows, histories, None), 64)
     assert isinstance(asked, Pairwise)
     as_validated = rows.slice(0, 1).append_column("history", [[of_0[-50:]]])
-    expected = 0.5 * said_before(setup, asked.prepare(as_validated, None).sequences)[0, 0] + 0.25
+    encode = reader(setup.learner.eval(), bfloat16=False)
+    expected = 0.5 * asked.raw(encode, as_validated)[0] + 0.25
     taught = finish(layout, setup, config)
     assert dict(taught.scores(["i3"], user_id="u0"))["i3"] == pytest.approx(expected, abs=1e-4)
-    oldest = [asked.sequence(asked.users[0], of_0, asked.items[3])]  # type: ignore[index]
-    assert 0.5 * said_before(setup, oldest)[0, 0] + 0.25 != pytest.approx(expected, abs=1e-3)
+    oldest = asked.sequences(asked.users[0], of_0, asked.items[3])  # type: ignore[index]
+    assert 0.5 * asked.said(encode, oldest)[0] + 0.25 != pytest.approx(expected, abs=1e-3)

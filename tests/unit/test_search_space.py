@@ -54,7 +54,7 @@ def test_every_baseline_has_a_space() -> None:
 
 @pytest.mark.parametrize("objective", FINETUNE_SPACES)
 def test_every_objective_of_a_fine_tuning_has_a_space_that_can_be_tried_at_both_ends(objective: str) -> None:
-    start = config({}, finetune={"objective": objective, "labels": "labels.csv"})
+    start = config({}, finetune={"objective": objective, "labels": "labels.csv", "keep_layers": 1})
     space = make_space(start, FINETUNE)
     assert set(space.start()) == set(FINETUNE_SPACES[objective])
     for axis in space.fitted:
@@ -76,7 +76,8 @@ def test_what_may_be_searched_of_a_fine_tuning() -> None:
         "train": {"choices": ["all", "layers"]}, "schedule": {"choices": ["linear", "cosine"]},
         "precision": {"choices": ["bfloat16", "float32"]}, "class_weights": {"choices": [True, False]},
         "batch_size": [16, 64], "max_history": [1, 9], "top_layers": [1, 3],
-        "lora_rank": {"choices": [4, 8]}, "r_drop": {"choices": [0.0, 1.0]}, "fgm": {"choices": [0.0, 0.1]},
+        "pair": {"choices": ["apart", "both"]}, "lora_rank": {"choices": [4, 8]},
+        "r_drop": {"choices": [0.0, 1.0]}, "fgm": {"choices": [0.0, 0.1]},
     }  # fmt: skip
     searched = set()
     for key in FinetuneConfig.model_fields:

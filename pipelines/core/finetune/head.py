@@ -6,6 +6,41 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+_PACE = 20.0
+"""Of the weight of a product of two directions: a rate that suits numbers is slow for a cosine, which varies little."""
+
+
+class PairHead(nn.Module):
+    """(n, E) to (n, 2 + E): a number, the weight of a product, and a direction of length 1.
+
+    Of texts that are encoded apart the numbers are added, and the directions multiplied: `score_of_pairs`. Directions
+    begin as the encoder's own and the weight at zero, so that at first every pair has the same score.
+    """
+
+    def __init__(self, n_dimensions: int, start: float) -> None:
+        """`start` is what each number is at first."""
+        super().__init__()
+        self.number = linear_head(n_dimensions, [start])
+        self.turn = nn.Linear(n_dimensions, n_dimensions, bias=False)
+        nn.init.eye_(self.turn.weight)
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """See above."""
+        weight = (_PACE * self.weight).expand(len(vectors), 1).to(vectors)
+        direction = functional.normalize(self.turn(functional.normalize(vectors, dim=1)), dim=1)
+        return torch.cat([self.number(vectors), weight, direction], dim=1)
+
+
+def score_of_pairs(outputs: torch.Tensor) -> torch.Tensor:
+    """(n,) from outputs (n, k, 1) of one text or several, or (n, k, 2 + E), the last two of which are user and item."""
+    total = outputs[..., 0].sum(dim=1)
+    if outputs.shape[2] > 1:
+        user, item = outputs[:, -2], outputs[:, -1]
+        total = total + item[:, 1] * (user[:, 2:] * item[:, 2:]).sum(dim=1)
+    return total
 
 
 def linear_head(n_dimensions: int, bias: Sequence[float]) -> nn.Module:

@@ -1,8 +1,9 @@
 """User text and item text, read together, to a number: what the user would rate the item, or whether they buy it.
 
-The user is what they say of themselves and the titles they liked, drawn anew each time an example is met; the encoder
-reads them and the item's text as one sequence, so that every word of one meets every word of the other. That knows
-more than two vectors do and costs a pass for each pair: it is for few candidates, not for a whole catalogue.
+The user is what they say of themselves and the titles they liked, drawn anew each time an example is met. Together,
+the encoder reads them and the item's text as one sequence, so that every word of one meets every word of the other.
+That knows more than two vectors do, has more to learn, and costs a pass for each pair: it is for few candidates. Apart,
+user and item are a sequence each, and learning begins with what the encoder knows already: that like texts are alike.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pipelines.core.finetune.calibration import (
     rating_calibration_error,
 )
 from pipelines.core.finetune.examples import HISTORY, LABEL
-from pipelines.core.finetune.head import linear_head
+from pipelines.core.finetune.head import PairHead, linear_head, score_of_pairs
 from pipelines.core.finetune.network import Network
 from pipelines.core.finetune.objective import Draws, Encode, Prepared
 from pipelines.core.finetune.tokens import Template, TokenArray, TokenTable
@@ -64,30 +65,33 @@ class Pairwise(ABC):
     compares_examples = False
 
     def head(self, network: Network) -> nn.Module:
-        """One number, at first the mean label."""
-        return linear_head(network.n_dimensions, [self._start()])
+        """At first the mean label for every pair."""
+        if self.settings.pair == "together":
+            return linear_head(network.n_dimensions, [self._start()])
+        return PairHead(network.n_dimensions, self._start() / (2 if self.settings.pair == "apart" else 3))
 
     def prepare(self, rows: pa.Table, draws: Draws | None) -> Prepared:
-        """One sequence an example; without `draws`, of the first titles of each history."""
+        """One, two or three sequences an example; without `draws`, of the first titles of each history."""
         columns = (rows.column(c).to_pylist() for c in (USER_IDX, ITEM_IDX, HISTORY))
         sequences = [
-            self._sequence(user, item, history, draws(place) if draws is not None else None)
+            sequence
             for place, (user, item, history) in enumerate(zip(*columns, strict=True))
+            for sequence in self._of_row(user, item, history, draws(place) if draws is not None else None)
         ]
         labels = torch.tensor(rows.column(LABEL).to_numpy(), dtype=torch.float32)
         return Prepared(sequences, {_LABELS: labels})
 
-    def _sequence(
+    def _of_row(
         self, user: int, item: int, history: Sequence[int], rng: np.random.Generator | None
-    ) -> list[int]:
+    ) -> list[list[int]]:
         liked = history if rng is None else rng.permutation(np.asarray(history, dtype=np.int64)).tolist()
         own: Sequence[int] | TokenArray = [] if self.users is None else self._text(self.users, user, rng)
-        return self.sequence(own, liked, self._text(self.items, item, rng))
+        return self.sequences(own, liked, self._text(self.items, item, rng))
 
-    def sequence(
+    def sequences(
         self, words: Sequence[int] | TokenArray, liked: Sequence[int], text: Sequence[int] | TokenArray
-    ) -> list[int]:
-        """User, then item; the item keeps half of the room at least, if it has so much to say.
+    ) -> list[list[int]]:
+        """What the encoder reads of one pair: both together, then user and item apart, as `settings.pair` has it.
 
         Args:
             words: tokens of what the user says.
@@ -95,11 +99,22 @@ class Pairwise(ABC):
             text: tokens of the item.
 
         """
-        most, middle = self.settings.max_tokens, self.template.middle
+        most, pair = self.settings.max_tokens, self.settings.pair
         told = [words, *(self._title(i) for i in liked[: self.settings.max_history])]
+        parts = [part for part in told if len(part)]
+        apart = [self.template.several(parts, most), self.template.one(text, most)]
+        if pair == "apart":
+            return apart
+        together = self._together(parts, text)
+        return [together] if pair == "together" else [together, *apart]
+
+    def _together(
+        self, parts: Sequence[Sequence[int] | TokenArray], text: Sequence[int] | TokenArray
+    ) -> list[int]:
+        """User, then item; the item keeps half of the room at least, if it has so much to say."""
+        most, middle = self.settings.max_tokens, self.template.middle
         free = max(most - len(self.template.prefix) - len(middle) - len(self.template.suffix), 0)
         room = free - min(len(text), free // 2)
-        parts = [part for part in told if len(part)]
         person = Template((), middle, ()).several(parts, room) if parts else []
         return self.template.several([person, text], most)
 
@@ -114,8 +129,21 @@ class Pairwise(ABC):
         return title
 
     def raw(self, encode: Encode, rows: pa.Table) -> DoubleArray:
-        """(n,) outputs of the network: ratings, or logits."""
-        return encode(self.prepare(rows, None).sequences).double().numpy().reshape(-1)
+        """(n,) what the network says: ratings, or logits."""
+        return self.said(encode, self.prepare(rows, None).sequences)
+
+    def said(self, encode: Encode, sequences: Sequence[Sequence[int]]) -> DoubleArray:
+        """(n,) the same of the sequences of n pairs."""
+        if not sequences:
+            return np.zeros(0)
+        outputs = encode(sequences).double()
+        found: DoubleArray = score_of_pairs(outputs.view(-1, self._k, outputs.shape[1])).numpy()
+        return found
+
+    @property
+    def _k(self) -> int:
+        """Sequences of a pair."""
+        return {"together": 1, "apart": 2, "both": 3}[self.settings.pair]
 
     def measure(self, encode: Encode, rows: pa.Table) -> dict[str, float]:
         """`figures` of what the network says."""
@@ -149,12 +177,12 @@ class Rating(Pairwise):
     def loss(self, outputs: torch.Tensor, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(prediction - rating)^2, summed."""
         return functional.mse_loss(
-            outputs[:, 0, 0], columns[_LABELS].to(outputs.device, outputs.dtype), reduction="sum"
+            score_of_pairs(outputs), columns[_LABELS].to(outputs.device, outputs.dtype), reduction="sum"
         )
 
     def disagreement(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """Squared difference, summed."""
-        return functional.mse_loss(one, other, reduction="sum")
+        return functional.mse_loss(score_of_pairs(one), score_of_pairs(other), reduction="sum")
 
     def figures(self, labels: DoubleArray, raw: DoubleArray) -> dict[str, float]:
         """Mean absolute and root mean square error, and calibration error, in the unit of the labels."""
@@ -180,11 +208,12 @@ class Purchase(Pairwise):
     def loss(self, outputs: torch.Tensor, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """-log of the probability of what happened, summed."""
         labels = columns[_LABELS].to(outputs.device, outputs.dtype)
-        return functional.binary_cross_entropy_with_logits(outputs[:, 0, 0], labels, reduction="sum")
+        return functional.binary_cross_entropy_with_logits(score_of_pairs(outputs), labels, reduction="sum")
 
     def disagreement(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """Mean of both Kullback-Leibler divergences, summed; of two Bernoullis with logits a, b: (p - q)(a - b) / 2."""
-        return 0.5 * ((torch.sigmoid(one) - torch.sigmoid(other)) * (one - other)).sum()
+        a, b = score_of_pairs(one), score_of_pairs(other)
+        return 0.5 * ((torch.sigmoid(a) - torch.sigmoid(b)) * (a - b)).sum()
 
     def figures(self, labels: DoubleArray, raw: DoubleArray) -> dict[str, float]:
         """Area under the ROC curve (0.5 where all labels are one), log loss and ECE of logits."""

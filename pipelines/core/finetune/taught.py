@@ -99,10 +99,11 @@ class Taught:
             if not words and objective.users is not None:
                 own = objective.users[user]
         sequences = [
-            objective.sequence(own, titles, objective.items[row])
+            sequence
             for row, titles in zip(rows.tolist(), liked, strict=True)
+            for sequence in objective.sequences(own, titles, objective.items[row])
         ]
-        raw = self._calibrated(self._encode(sequences).double().numpy().reshape(-1))
+        raw = self._calibrated(objective.said(self._encode, sequences))
         values: DoubleArray = expit(raw) if isinstance(objective, Purchase) else raw
         order = np.argsort(-values, kind="stable")
         return [(items[i], float(values[i])) for i in order]

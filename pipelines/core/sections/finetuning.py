@@ -138,6 +138,13 @@ class FinetuneConfig(Section):
         description="purchase: items without interaction beside each one with; next_behaviour: see candidate_loss",
     )
 
+    # ratings and purchases
+    pair: Literal["together", "apart", "both"] = Field(
+        "both",
+        description="rating, purchase; together: user and item in one sequence, every word of one meets every word of "
+        "the other; apart: a sequence each, more from few pairs; both: the sum",
+    )
+
     # next behaviour
     candidate_loss: Weight = Field(
         0.0,
