@@ -390,7 +390,7 @@ def test_numbers_from_pairs(make: type[Pairwise], pair: str) -> None:
     training, watch, standing = train(objective, model, tokenizer.pad_token_id, given, held, config)
     figures = standing.curve[standing.best].figures
     start = standing.curve[0].figures
-    assert np.mean(watch.losses[-5:]) < 0.6 * watch.losses[0]
+    assert np.mean(watch.losses[-5:]) < 0.8 * watch.losses[0]
     if make is Purchase:
         assert start["auc"] == 0.5
         assert figures["auc"] > 0.8
