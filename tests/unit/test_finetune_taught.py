@@ -185,4 +185,3 @@ def test_of_a_long_history_the_newest_is_read(tmp_path: Path) -> None:
     assert dict(taught.scores(["i3"], user_id="u0"))["i3"] == pytest.approx(expected, abs=1e-5)
     oldest = asked.sequences(asked.users[0], of_0, asked.items[3])  # type: ignore[index]
     assert oldest != asked.prepare(as_validated, None).sequences
-    )
