@@ -67,6 +67,7 @@ _OF_HEADS: dict[str, object] = {
     "finetune.dropout": {"choices": [0.0, 0.1]},
     "finetune.token_dropout": {"choices": [0.0, 0.1, 0.2]},
 }
+_OF_PAIRS = {**_OF_HEADS, "finetune.pair": {"choices": ["together", "apart", "both"]}}
 FINETUNE_SPACES: dict[str, dict[str, object]] = {
     "contrastive": {
         "finetune.learning_rate": [5e-6, 5e-4],
@@ -80,8 +81,8 @@ FINETUNE_SPACES: dict[str, dict[str, object]] = {
         "finetune.learning_rate": [2e-5, 1e-3],
         "finetune.layer_decay": [0.6, 1.0, "linear"],
     },
-    "rating": _OF_HEADS,
-    "purchase": _OF_HEADS,
+    "rating": _OF_PAIRS,
+    "purchase": _OF_PAIRS,
     "classification": {**_OF_HEADS, "finetune.label_smoothing": {"choices": [0.0, 0.05, 0.1]}},
     "next_behaviour": {
         "finetune.learning_rate": [5e-6, 5e-4],

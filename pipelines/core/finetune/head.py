@@ -15,23 +15,20 @@ _PACE = 20.0
 class PairHead(nn.Module):
     """(n, E) to (n, 2 + E): a number, the weight of a product, and a direction of length 1.
 
-    Of texts that are encoded apart the numbers are added, and the directions multiplied: `score_of_pairs`. Directions
-    begin as the encoder's own and the weight at zero, so that at first every pair has the same score.
+    Of texts that are encoded apart the numbers are added, and the directions, which are the encoder's own, multiplied:
+    `score_of_pairs`. The weight begins at zero, so that at first every pair has the same score.
     """
 
     def __init__(self, n_dimensions: int, start: float) -> None:
         """`start` is what each number is at first."""
         super().__init__()
         self.number = linear_head(n_dimensions, [start])
-        self.turn = nn.Linear(n_dimensions, n_dimensions, bias=False)
-        nn.init.eye_(self.turn.weight)
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """See above."""
         weight = (_PACE * self.weight).expand(len(vectors), 1).to(vectors)
-        direction = functional.normalize(self.turn(functional.normalize(vectors, dim=1)), dim=1)
-        return torch.cat([self.number(vectors), weight, direction], dim=1)
+        return torch.cat([self.number(vectors), weight, functional.normalize(vectors, dim=1)], dim=1)
 
 
 def score_of_pairs(outputs: torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,7 @@ class FinetuneConfig(Section):
 
     # ratings and purchases
     pair: Literal["together", "apart", "both"] = Field(
-        "both",
+        "apart",
         description="rating, purchase; together: user and item in one sequence, every word of one meets every word of "
         "the other; apart: a sequence each, more from few pairs; both: the sum",
     )
