@@ -309,7 +309,7 @@ def _pairs_table(title: str, task: Task, texts: Texts, pairs: Pairs, sizes: Size
         f"## {title}",
         "",
         f"{len(pairs.train)} pairs to learn from, {len(truth)} measured. Those measured are of users and items that "
-        "training has not seen; their mean label is "
+        f"training has not seen; user and item are read {settings.pair}. Their mean label is "
         f"{truth.mean():.3f}. {sizes.pair_steps} steps of {settings.batch_size} at {settings.max_tokens} "
         f"tokens, {settings.steps * settings.batch_size / found.seconds:.0f} pairs/s. {shown} less content: "
         f"95 % interval over {RESAMPLES} resamples of the measured pairs.",
