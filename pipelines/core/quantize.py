@@ -27,7 +27,7 @@ def to_int8(model: Any) -> None:  # noqa: ANN401 - transformers has no types
             f"encoder.dtype = 'int8': a {type(model).__name__} has no linear layers to round. Use bfloat16 or float32."
         )
     try:
-        # torchao, its successor, has nothing as fast on a CPU without compiling: 2.7 times slower with torch 2.13
+        # torchao, its successor, had nothing as fast on a CPU without compiling (0.18, see decision 0015)
         from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic  # noqa: PLC0415
     except ImportError as e:
         raise ConfigError(

@@ -26,7 +26,7 @@ class EncoderConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
         description="auto: bfloat16 where the processor multiplies it natively, else float32; int8: on a CPU without "
-        "bfloat16 nearly three times as fast as float32, at some loss",
+        "bfloat16, faster than float32, at some loss",
     )
     dimensions: Annotated[int, Field(ge=0)] = Field(
         0,
