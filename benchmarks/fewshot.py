@@ -38,7 +38,7 @@ from pipelines.core.finetune.examples import LABEL
 from pipelines.core.finetune.labels import TEXT_IDX
 from pipelines.core.finetune.loop import Training
 from pipelines.core.finetune.network import Learner, TextNetwork
-from pipelines.core.finetune.objective import Objective
+from pipelines.core.finetune.objective import Encode, Objective
 from pipelines.core.finetune.order import Order
 from pipelines.core.finetune.pairwise import Pairwise, Purchase, Rating, labels_of
 from pipelines.core.finetune.parallel import Workers
@@ -54,6 +54,8 @@ PEER = "logistic regression, frozen embeddings"
 TASKS: tuple[Task, ...] = ("rating", "purchase")
 HELD_OUT_SEED = 1_000_000
 RESAMPLES = 1000
+MOST_TO_BEGIN = 10_000
+"""Pairs that a head's first weights come from, as in the product."""
 
 FEW: dict[str, dict[str, Any]] = {
     "head only": {"train": "head", "head_learning_rate": 1e-2},
@@ -173,7 +175,13 @@ def fit(objective_of: ObjectiveOf, settings: FinetuneConfig, train: pa.Table, he
 
     # the last weights are measured and none is chosen, so that a validation of two rows decides nothing
     last = Last()
-    training = Training(learner, objective, settings, order, train.slice(0, 2), Workers(), last)
+    begin = None
+    if isinstance(objective, Pairwise):
+
+        def begin(encode: Encode) -> None:
+            objective.begin(learner.head, encode, train.slice(0, MOST_TO_BEGIN))
+
+    training = Training(learner, objective, settings, order, train.slice(0, 2), Workers(), last, begin=begin)
     started = time.perf_counter()
     training.run(batches)
     seconds = time.perf_counter() - started

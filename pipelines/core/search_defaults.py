@@ -67,7 +67,7 @@ _OF_HEADS: dict[str, object] = {
     "finetune.dropout": {"choices": [0.0, 0.1]},
     "finetune.token_dropout": {"choices": [0.0, 0.1, 0.2]},
 }
-_OF_PAIRS = {**_OF_HEADS, "finetune.pair": {"choices": ["together", "apart", "both"]}}
+_OF_PAIRS = {**_OF_HEADS, "finetune.pair": {"choices": ["together", "apart"]}}
 FINETUNE_SPACES: dict[str, dict[str, object]] = {
     "contrastive": {
         "finetune.learning_rate": [5e-6, 5e-4],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -123,13 +123,14 @@ def test_sequence_augmentation_only_with_draws() -> None:
     assert len(objective.prepare(rows, draws_of(0, 0)).sequences[0]) == 8  # one token of each, and the title
 
 
-def test_sequence_user_and_item_apart() -> None:
-    rows = pair_rows((0, 0, 4.0, [1, 2]), (1, 3, 2.0, []))
-    apart = [[101, 50, 51, 102, 4, 102, 6, 7, 102], [101, 1, 2, 3, 102], [101, 102], [101, 102]]
-    assert rating(pair="apart").prepare(rows, None).sequences == apart
-    together = rating().prepare(rows, None).sequences
-    both = [together[0], *apart[:2], together[1], *apart[2:]]
-    assert rating(pair="both").prepare(rows, None).sequences == both
+def test_sequence_each_text_apart() -> None:
+    rows = pair_rows((0, 0, 4.0, [1, 2, 0]), (1, 3, 2.0, []))
+    assert rating(pair="apart").prepare(rows, None).sequences == [
+        ([101, 50, 51, 102], [101, 4, 102], [101, 6, 7, 102]),
+        [101, 1, 2, 3, 102],
+        ([101, 102],),  # neither words nor history
+        [101, 102],
+    ]
 
 
 def test_sequence_no_rows() -> None:
@@ -151,14 +152,61 @@ def test_loss_of_ratings() -> None:
 
 
 def test_a_score_is_the_numbers_and_the_weighed_product() -> None:
-    together, user, item = [0.5, 3.0, 1.0, 0.0], [0.25, 3.0, 0.6, 0.8], [1.0, 3.0, 0.8, 0.6]
-    product = 3.0 * (0.6 * 0.8 + 0.8 * 0.6)
-    assert float(score_of_pairs(torch.tensor([[together, user, item]]))) == pytest.approx(1.75 + product)
-    assert float(score_of_pairs(torch.tensor([[user, item]]))) == pytest.approx(1.25 + product)
+    head = PairHead(2, 0.5)
+    head.begin(torch.tensor([0.1, 0.2, 0.3, 0.4, 5.0, 7.0]), -1.0)
+    user, item = np.array([0.6, 0.8]), np.array([0.8, 0.6])
+    of_directions = 0.1 * 0.6 + 0.2 * 0.8 + 0.3 * 0.8 + 0.4 * 0.6
+    expected = 2**0.5 * of_directions + 2 * (5.0 * 0.48 + 7.0 * 0.48) - 1
+    vectors = torch.tensor(np.stack([3 * user, 0.1 * item]), dtype=torch.float32)
+    outputs = head(vectors).detach().view(1, 2, -1)
+    assert float(score_of_pairs(outputs)) == pytest.approx(expected)
+    line = torch.tensor([[0.1, 0.2, 0.3, 0.4, 5.0, 7.0]])
+    assert float((head.features(vectors) * line).sum() - 1) == pytest.approx(expected)
     assert float(score_of_pairs(torch.tensor([[[2.5]]]))) == 2.5
-    assert float(
-        rating(pair="both").loss(torch.tensor([[together, user, item]]), {"labels": torch.tensor([1.75])})
-    ) == (pytest.approx(product**2, rel=1e-5))
+    loss = rating(pair="apart").loss(outputs, {"labels": torch.tensor([0.0])})
+    assert float(loss) == pytest.approx(expected**2)
+
+
+@pytest.mark.parametrize("make", [Rating, Purchase])
+def test_a_head_of_pairs_begins_as_a_regression_of_vectors(make: type[Pairwise]) -> None:
+    rng = np.random.default_rng(0)
+    items = table_of(*[[i + 1] for i in range(40)])
+    objective = make(items, None, BERT, 0.5, settings(pair="apart", max_history=1))
+    vectors = {i: rng.normal(size=6) for i in range(41)}
+
+    def encode(sequences: Sequence[Sequence[int] | tuple[Sequence[int], ...]]) -> torch.Tensor:
+        texts = [entry[0] if isinstance(entry, tuple) else entry for entry in sequences]
+        return torch.tensor(np.array([vectors[text[1] - 1] for text in texts]), dtype=torch.float32)
+
+    history, item = rng.integers(40, size=(2, 3000))
+    of_item = np.array([vectors[i][0] / np.linalg.norm(vectors[i]) for i in item])
+    of_both = np.array(
+        [
+            vectors[h][1] * vectors[i][1] / np.linalg.norm(vectors[h]) / np.linalg.norm(vectors[i])
+            for h, i in zip(history, item, strict=True)
+        ]
+    )
+    truth = of_item + 4 * of_both
+    labels = truth if make is Rating else (truth > np.median(truth)).astype(float)
+    rows = pair_rows(
+        *(
+            (n, int(i), float(x), [int(h)])
+            for n, (h, i, x) in enumerate(zip(history, item, labels, strict=True))
+        )
+    )
+    head = PairHead(6, 0.0)
+    objective.begin(head, encode, rows.slice(0, 2000))
+    said = objective.raw(lambda sequences: head(encode(sequences)).detach(), rows.slice(2000))
+    assert np.corrcoef(said, truth[2000:])[0, 1] > 0.97
+    if make is Rating:
+        np.testing.assert_allclose(said, truth[2000:], atol=0.05)
+
+
+def test_a_head_does_not_begin_with_labels_that_are_all_the_same() -> None:
+    head = PairHead(4, 0.5)
+    rating(pair="apart").begin(head, lambda _: torch.randn(4, 4), pair_rows(*[(0, 0, 2.0, [])] * 2))
+    assert not head.item.any()
+    assert float(head.offset) == 0.5
 
 
 def test_loss_of_purchases() -> None:
@@ -207,10 +255,8 @@ def test_head_says_its_bias_before_it_has_learnt() -> None:
 
 
 def test_head_of_pairs_says_the_same_of_all_of_them_at_first() -> None:
-    outputs = PairHead(4, 0.5)(torch.randn(6, 4)).view(2, 3, 6)
-    assert score_of_pairs(outputs).tolist() == [1.5, 1.5]
-    directions = outputs[..., 2:]
-    torch.testing.assert_close(directions.norm(dim=-1), torch.ones(2, 3))
+    outputs = PairHead(4, 1.5)(torch.randn(6, 4)).view(3, 2, 10)
+    assert score_of_pairs(outputs).tolist() == [1.5] * 3
 
 
 def test_head_scale_of_the_vectors_does_not_matter() -> None:
@@ -368,7 +414,7 @@ def test_departments_from_texts_of_two_languages() -> None:
     assert standing.curve[standing.best].figures["macro_f1"] > 0.8
 
 
-@pytest.mark.parametrize("pair", ["together", "apart", "both"])
+@pytest.mark.parametrize("pair", ["together", "apart"])
 @pytest.mark.parametrize("make", [Rating, Purchase])
 def test_numbers_from_pairs(make: type[Pairwise], pair: str) -> None:
     made = generate(GeneratorConfig(n_items=300, n_users=20, n_interactions=200, chinese_share=0.5))

@@ -48,3 +48,28 @@ def test_with_dropout_two_passes_of_a_text_differ() -> None:
     assert not torch.allclose(found[0], found[2])
     made.eval()
     assert torch.equal(made(BATCH)[0], made(BATCH)[2])
+
+
+def test_several_texts_are_the_mean_of_their_directions() -> None:
+    made = network(0.0)
+    a, b, c = made([[5, 6, 7], [8, 9], [8, 9, 10, 11]])
+    found = made([([5, 6, 7], [8, 9]), [8, 9, 10, 11], ([8, 9],)])
+    torch.testing.assert_close(found[0], (a / a.norm() + b / b.norm()) / 2, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1], c, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[2], b / b.norm(), rtol=1e-4, atol=1e-5)
+    weight = gradient(made, found[0].sin().sum())
+    assert weight.abs().sum() > 0
+
+
+def test_reading_any_number_of_texts_in_batches_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network(0.0).eval()
+    texts = [[5 + k % 20, 6 + k // 20] for k in range(300)]
+    with torch.no_grad():
+        whole = made(texts)
+        made._forward.budget, read, pooled = 64, [], made._forward.pooled
+        monkeypatch.setattr(
+            made._forward, "pooled", lambda batch: (read.append(len(batch)), pooled(batch))[1]
+        )
+        torch.testing.assert_close(made([*texts, *texts])[300:], whole, rtol=1e-4, atol=1e-5)
+    assert sum(read) == 300
+    assert max(read) <= 32

@@ -76,7 +76,7 @@ def test_what_may_be_searched_of_a_fine_tuning() -> None:
         "train": {"choices": ["all", "layers"]}, "schedule": {"choices": ["linear", "cosine"]},
         "precision": {"choices": ["bfloat16", "float32"]}, "class_weights": {"choices": [True, False]},
         "batch_size": [16, 64], "max_history": [1, 9], "top_layers": [1, 3],
-        "pair": {"choices": ["apart", "both"]}, "lora_rank": {"choices": [4, 8]},
+        "pair": {"choices": ["apart", "together"]}, "lora_rank": {"choices": [4, 8]},
         "r_drop": {"choices": [0.0, 1.0]}, "fgm": {"choices": [0.0, 0.1]},
     }  # fmt: skip
     searched = set()

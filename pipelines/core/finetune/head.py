@@ -8,36 +8,53 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-_PACE = 20.0
-"""Of the weight of a product of two directions: a rate that suits numbers is slow for a cosine, which varies little."""
-
 
 class PairHead(nn.Module):
-    """(n, E) to (n, 2 + E): a number, the weight of a product, and a direction of length 1.
+    """(2n, E) vectors of user and item in turn to (2n, 2 + 2E): what `score_of_pairs` adds up.
 
-    Of texts that are encoded apart the numbers are added, and the directions, which are the encoder's own, multiplied:
-    `score_of_pairs`. The weight begins at zero, so that at first every pair has the same score.
+    With u and v their directions, of length sqrt(E) so that a weight suits any E: a . u + b . v + w . (u * v) + offset,
+    the numbers of each and a product whose dimensions weigh differently. Weights begin at zero, every pair at `start`.
     """
 
     def __init__(self, n_dimensions: int, start: float) -> None:
-        """`start` is what each number is at first."""
+        """Weights (E,) three times."""
         super().__init__()
-        self.number = linear_head(n_dimensions, [start])
-        self.weight = nn.Parameter(torch.zeros(1))
+        self.user, self.item, self.product = (nn.Parameter(torch.zeros(n_dimensions)) for _ in range(3))
+        self.offset = nn.Parameter(torch.tensor([start]))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """See above."""
-        weight = (_PACE * self.weight).expand(len(vectors), 1).to(vectors)
-        return torch.cat([self.number(vectors), weight, functional.normalize(vectors, dim=1)], dim=1)
+        """For each: its number as a user, its number as an item, its direction, and that times the weights."""
+        directions = self.directions(vectors)
+        numbers = torch.stack([directions @ self.user + self.offset, directions @ self.item], dim=1)
+        return torch.cat([numbers, directions, directions * self.product], dim=1)
+
+    @staticmethod
+    def directions(vectors: torch.Tensor) -> torch.Tensor:
+        """(n, E) of length sqrt(E)."""
+        found: torch.Tensor = functional.normalize(vectors.float(), dim=1) * vectors.shape[1] ** 0.5
+        return found
+
+    def features(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(n, 3E) of vectors (2n, E): what the weights, one behind the other, are multiplied with."""
+        user, item = self.directions(vectors).view(len(vectors) // 2, 2, -1).unbind(dim=1)
+        return torch.cat([user, item, user * item], dim=1)
+
+    def begin(self, weights: torch.Tensor, offset: float) -> None:
+        """Set them: (3E,) and a number."""
+        with torch.no_grad():
+            for own, given in zip((self.user, self.item, self.product), weights.chunk(3), strict=True):
+                own.copy_(given)
+            self.offset.fill_(offset)
 
 
 def score_of_pairs(outputs: torch.Tensor) -> torch.Tensor:
-    """(n,) from outputs (n, k, 1) of one text or several, or (n, k, 2 + E), the last two of which are user and item."""
-    total = outputs[..., 0].sum(dim=1)
-    if outputs.shape[2] > 1:
-        user, item = outputs[:, -2], outputs[:, -1]
-        total = total + item[:, 1] * (user[:, 2:] * item[:, 2:]).sum(dim=1)
-    return total
+    """(n,) from outputs (n, 1, 1) of pairs read together, or (n, 2, 2 + 2E) of users and items."""
+    if outputs.shape[1] == 1:
+        return outputs[:, 0, 0]
+    user, item = outputs.unbind(dim=1)
+    n_dimensions = (outputs.shape[2] - 2) // 2
+    product = user[:, 2 : 2 + n_dimensions] * item[:, 2 + n_dimensions :]
+    return user[:, 0] + item[:, 1] + product.sum(dim=1)
 
 
 def linear_head(n_dimensions: int, bias: Sequence[float]) -> nn.Module:

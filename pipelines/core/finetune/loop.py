@@ -56,6 +56,7 @@ class Training:
         watch: who is told.
         general: texts to watch forgetting by; None for a network that makes no vectors of texts.
         whole: the encoder before layers were taken out, which forgetting is measured from; None: the learner's.
+        begin: sets the head's first weights by what the network makes of examples; None: they are as they should be.
 
     """
 
@@ -68,6 +69,7 @@ class Training:
     watch: Watch
     general: GeneralTexts | None = None
     whole: Network | None = None
+    begin: Callable[[Encode], None] | None = None
 
     def run(self, rows_from: Callable[[int], Iterator[pa.Table]], resume: State | None = None) -> Standing:
         """Train to the last step, or until it gets no better; leaves the best weights in `learner`.
@@ -90,6 +92,10 @@ class Training:
             checkpoint.set_weights(self._named, resume.weights)
             checkpoint.set_moments(self._optimizer, self._named, resume.optimizer)
         else:
+            if self.begin is not None:
+                self.learner.eval()
+                self.begin(self._outputs_of(self.learner.network))
+                best = checkpoint.copy_weights(self._named)
             self._validate(standing, loss=None, rate=0.0, best=best)
         freeze(self.learner, self.settings, standing.step)
         self._parallel = self.workers.parallel(self.learner)
@@ -147,7 +153,7 @@ class Training:
         told = self.watch.on_validation(standing.curve[-1], state)
         standing.stopped = standing.stopped or told
 
-    def _outputs_of(self, module: nn.Module) -> Encode:
+    def _outputs_of(self, module: Learner | Network) -> Encode:
         return reader(module, bfloat16=self._bfloat16, workers=self.workers)
 
     # one step

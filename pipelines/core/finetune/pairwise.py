@@ -1,9 +1,11 @@
-"""User text and item text, read together, to a number: what the user would rate the item, or whether they buy it.
+"""User text and item text to a number: what the user would rate the item, or whether they buy it.
 
-The user is what they say of themselves and the titles they liked, drawn anew each time an example is met. Together,
-the encoder reads them and the item's text as one sequence, so that every word of one meets every word of the other.
-That knows more than two vectors do, has more to learn, and costs a pass for each pair: it is for few candidates. Apart,
-user and item are a sequence each, and learning begins with what the encoder knows already: that like texts are alike.
+The user is what they say of themselves and the titles they liked, drawn anew each time an example is met. Apart, each
+of these texts is read by itself, the user is the mean of their directions, and the head begins as a regression on the
+vectors of the encoder as it is (linear probing, then fine-tuning: Kumar et al. 2022): learning starts from what needs
+no fine-tuning, and a head of chance does not first undo what the encoder knows. Together, the encoder reads user and
+item as one sequence, so that every word of one meets every word of the other. That knows more than two vectors do, has
+more to learn, and costs a pass for each pair: it is for few candidates.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +36,15 @@ from pipelines.core.finetune.calibration import (
 )
 from pipelines.core.finetune.examples import HISTORY, LABEL
 from pipelines.core.finetune.head import PairHead, linear_head, score_of_pairs
-from pipelines.core.finetune.network import Network
+from pipelines.core.finetune.linear import fit_line, unseen_folds
+from pipelines.core.finetune.network import Network, Several
 from pipelines.core.finetune.objective import Draws, Encode, Prepared
 from pipelines.core.finetune.tokens import Template, TokenArray, TokenTable
 from pipelines.core.schema import ITEM_IDX, USER_IDX
 
 _LABELS = "labels"
+_LEAST_LABELS = 2
+"""Different ones, that a regression can tell apart."""
 _LEAST_SHARE = 1e-4
 """A mean label nearer to 0 or 1 than this starts as this far from it, or its logit would be infinite."""
 
@@ -63,15 +69,25 @@ class Pairwise(ABC):
     settings: FinetuneConfig
 
     compares_examples = False
+    is_logistic: ClassVar[bool]
+    """Whether outputs are logits of 0 and 1, or numbers in the unit of the labels."""
 
     def head(self, network: Network) -> nn.Module:
         """At first the mean label for every pair."""
-        if self.settings.pair == "together":
+        if self._is_together:
             return linear_head(network.n_dimensions, [self._start()])
-        return PairHead(network.n_dimensions, self._start() / (2 if self.settings.pair == "apart" else 3))
+        return PairHead(network.n_dimensions, self._start())
+
+    def begin(self, head: nn.Module, encode: Encode, rows: pa.Table) -> None:
+        """Let a head of pairs apart begin as a regression on what the network, without a head, makes of examples."""
+        if not isinstance(head, PairHead) or len(np.unique(labels_of(rows))) < _LEAST_LABELS:
+            return
+        features = head.features(encode(self.prepare(rows, None).sequences)).double().numpy()
+        line = fit_line(features, labels_of(rows), unseen_folds(rows), logistic=self.is_logistic)
+        head.begin(torch.tensor(line.weights, dtype=torch.float32), line.offset)
 
     def prepare(self, rows: pa.Table, draws: Draws | None) -> Prepared:
-        """One, two or three sequences an example; without `draws`, of the first titles of each history."""
+        """One sequence an example, or user and item; without `draws`, of the first titles of each history."""
         columns = (rows.column(c).to_pylist() for c in (USER_IDX, ITEM_IDX, HISTORY))
         sequences = [
             sequence
@@ -83,15 +99,15 @@ class Pairwise(ABC):
 
     def _of_row(
         self, user: int, item: int, history: Sequence[int], rng: np.random.Generator | None
-    ) -> list[list[int]]:
+    ) -> list[list[int] | Several]:
         liked = history if rng is None else rng.permutation(np.asarray(history, dtype=np.int64)).tolist()
         own: Sequence[int] | TokenArray = [] if self.users is None else self._text(self.users, user, rng)
         return self.sequences(own, liked, self._text(self.items, item, rng))
 
     def sequences(
         self, words: Sequence[int] | TokenArray, liked: Sequence[int], text: Sequence[int] | TokenArray
-    ) -> list[list[int]]:
-        """What the encoder reads of one pair: both together, then user and item apart, as `settings.pair` has it.
+    ) -> list[list[int] | Several]:
+        """What the encoder reads of one pair: both together, or what tells of the user, and the item.
 
         Args:
             words: tokens of what the user says.
@@ -99,14 +115,12 @@ class Pairwise(ABC):
             text: tokens of the item.
 
         """
-        most, pair = self.settings.max_tokens, self.settings.pair
         told = [words, *(self._title(i) for i in liked[: self.settings.max_history])]
         parts = [part for part in told if len(part)]
-        apart = [self.template.several(parts, most), self.template.one(text, most)]
-        if pair == "apart":
-            return apart
-        together = self._together(parts, text)
-        return [together] if pair == "together" else [together, *apart]
+        if self._is_together:
+            return [self._together(parts, text)]
+        one, most = self.template.one, self.settings.max_tokens
+        return [tuple(one(part, most) for part in parts or [[]]), one(text, most)]
 
     def _together(
         self, parts: Sequence[Sequence[int] | TokenArray], text: Sequence[int] | TokenArray
@@ -132,18 +146,18 @@ class Pairwise(ABC):
         """(n,) what the network says: ratings, or logits."""
         return self.said(encode, self.prepare(rows, None).sequences)
 
-    def said(self, encode: Encode, sequences: Sequence[Sequence[int]]) -> DoubleArray:
+    def said(self, encode: Encode, sequences: Sequence[Sequence[int] | Several]) -> DoubleArray:
         """(n,) the same of the sequences of n pairs."""
         if not sequences:
             return np.zeros(0)
         outputs = encode(sequences).double()
-        found: DoubleArray = score_of_pairs(outputs.view(-1, self._k, outputs.shape[1])).numpy()
+        k = 1 if self._is_together else 2
+        found: DoubleArray = score_of_pairs(outputs.view(-1, k, outputs.shape[1])).numpy()
         return found
 
     @property
-    def _k(self) -> int:
-        """Sequences of a pair."""
-        return {"together": 1, "apart": 2, "both": 3}[self.settings.pair]
+    def _is_together(self) -> bool:
+        return self.settings.pair == "together"
 
     def measure(self, encode: Encode, rows: pa.Table) -> dict[str, float]:
         """`figures` of what the network says."""
@@ -170,6 +184,7 @@ class Rating(Pairwise):
     """Squared error of a number in the unit of the labels."""
 
     metric = "negative_mae"
+    is_logistic = False
 
     def _start(self) -> float:
         return self.mean
@@ -201,6 +216,7 @@ class Purchase(Pairwise):
     """Binary cross-entropy of a probability; labels are 1 and 0, rows of both are wanted."""
 
     metric = "auc"
+    is_logistic = True
 
     def _start(self) -> float:
         return float(logit(np.clip(self.mean, _LEAST_SHARE, 1 - _LEAST_SHARE)))

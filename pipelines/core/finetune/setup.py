@@ -28,7 +28,7 @@ from pipelines.core.finetune.forgetting import GeneralTexts
 from pipelines.core.finetune.loop import Training, Watch
 from pipelines.core.finetune.network import Learner, Network, TextNetwork
 from pipelines.core.finetune.next_behaviour import NextBehaviour, Reading
-from pipelines.core.finetune.objective import Objective
+from pipelines.core.finetune.objective import Encode, Objective
 from pipelines.core.finetune.order import BATCHES_PER_WINDOW, Order
 from pipelines.core.finetune.pairwise import Pairwise, Purchase, Rating, labels_of
 from pipelines.core.finetune.parallel import Workers
@@ -40,8 +40,8 @@ from pipelines.core.finetune.trainable import add_lora, learnable, recompute_act
 from pipelines.core.schema import ITEM_IDX, USER_IDX
 from pipelines.core.storage import read_json
 
-_MOST_FOR_BASELINES = 10_000
-"""Training rows that a baseline learns from."""
+_MOST_FOR_REGRESSIONS = 10_000
+"""Training rows that the baseline and a head's first weights learn from."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,16 @@ class Setup:
         order = Order(files.count("train"), settings.batch_size, window, settings.seed)
         makes_vectors = isinstance(self.learner.network, TextNetwork)
         general = GeneralTexts.of(self.tokenizer) if makes_vectors else None
+
+        def begin(encode: Encode) -> None:
+            assert isinstance(self.objective, Pairwise)  # noqa: S101 - nobody else is asked
+            some = files.take(np.arange(min(files.count("train"), _MOST_FOR_REGRESSIONS)))
+            self.objective.begin(self.learner.head, encode, some)
+
         return Training(
             self.learner, self.objective, settings, order, files.validation(), workers or Workers(), watch, general,
             self.whole if makes_vectors else None,
+            begin if isinstance(self.objective, Pairwise) else None,
         )  # fmt: skip
 
 
@@ -166,7 +173,7 @@ def beside(config: Config, setup: Setup, files: ExampleFiles, weights: Weights) 
         return {}
     found: dict[str, object] = {}
     if not isinstance(objective, Classification):  # first, while the network is the base model
-        train = files.take(np.arange(min(files.count("train"), _MOST_FOR_BASELINES)))
+        train = files.take(np.arange(min(files.count("train"), _MOST_FOR_REGRESSIONS)))
         network = setup.whole or setup.learner.network
         asked = pa.concat_tables([train, rows])
         items = _vectors(network, objective.items, _items_of(asked), objective)

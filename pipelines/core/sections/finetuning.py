@@ -139,10 +139,10 @@ class FinetuneConfig(Section):
     )
 
     # ratings and purchases
-    pair: Literal["together", "apart", "both"] = Field(
+    pair: Literal["together", "apart"] = Field(
         "apart",
         description="rating, purchase; together: user and item in one sequence, every word of one meets every word of "
-        "the other; apart: a sequence each, more from few pairs; both: the sum",
+        "the other; apart: each text by itself, the user the mean of theirs, more from few pairs",
     )
 
     # next behaviour
