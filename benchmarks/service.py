@@ -182,8 +182,11 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
 
     from pipelines.core.text import clean_text  # noqa: PLC0415
     from serving import api  # noqa: PLC0415
+    from serving.bodies import RecommendBody  # noqa: PLC0415
     from serving.recommender import load_current  # noqa: PLC0415
     from serving.requests import Request as Asked  # noqa: PLC0415
+    from serving.store.store import Store, connect, store_url  # noqa: PLC0415
+    from serving.store.upgrading import upgrade  # noqa: PLC0415
 
     threads = os.cpu_count() or 1
     torch.set_num_threads(1)
@@ -199,7 +202,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
         steps: list[tuple[str, Callable[[int, int], object]]] = [
             (
                 "read and check the body",
-                lambda a, b: [api.RecommendBody.model_validate(json.loads(r)) for r in raw[a:b]],
+                lambda a, b: [RecommendBody.model_validate(json.loads(r)) for r in raw[a:b]],
             ),
             ("encode a text of 20 words", lambda a, b: model.encoder.encode(texts[a:b])),
             ("its words", lambda a, b: model._lexical.transform(texts[a:b])),
@@ -213,7 +216,9 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
             ("known user: all of these", lambda a, b: model.recommend_many(asked[a:b])),
         ]
         with asyncio.Runner() as runner:
-            app = api.create_app(lambda: model, model.config.serve)
+            url = store_url("", out)
+            upgrade(connect(url))
+            app = api.create_app(lambda: model, Store(url), model.config.serve)
 
             def through_routes(a: int, b: int) -> None:
                 runner.run(answer_all(app, raw[a:b]))

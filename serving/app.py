@@ -20,6 +20,8 @@ from pipelines.core.config import ServeConfig
 from pipelines.core.errors import ConfigError
 from serving.api import create_app
 from serving.holder import CurrentRecommender
+from serving.store.store import Store, connect, store_url
+from serving.store.upgrading import upgrade
 
 APP_NAME = "kindling"
 _MOST_THREADS = 8
@@ -40,7 +42,7 @@ def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
     # the loop that reads requests and the threads that answer them take turns more often than every 5 ms
     sys.setswitchinterval(_SWITCH_SECONDS)
     holder = CurrentRecommender(out, settings.reload_seconds, threads)
-    return create_app(holder, settings)
+    return create_app(holder, Store(store_url(settings.store, out)), settings)
 
 
 def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:
@@ -66,6 +68,12 @@ def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:
 def start(out: Path, settings: ServeConfig) -> str:
     """Start Serve on the connected cluster; returns the base address once requests are answered."""
     _check_port(settings)
+    url = store_url(settings.store, out)
+    engine = connect(url)
+    try:
+        upgrade(engine)
+    finally:
+        engine.dispose()
     serve.start(
         http_options=HTTPOptions(
             host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s

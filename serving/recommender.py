@@ -31,6 +31,7 @@ from serving.requests import Event, Recommended, Request, Source
 from serving.understanding import Known, Understood, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
 
 class Recommender:
@@ -77,6 +78,7 @@ class Recommender:
             else ExactRanker(self._vectors, threads)
         )
         self._shown = ~np.asarray(self.items.column(IS_HIDDEN).to_numpy(zero_copy_only=False), dtype=bool)
+        self._lengths = np.linalg.norm(self._vectors, axis=1)
         self._hidden_rows = np.flatnonzero(~self._shown)
         self._fallback_scores = self._popular()
         self.encoder = encoder or self._load_encoder(paths)
@@ -102,6 +104,41 @@ class Recommender:
     def knows_user(self, user_id: str) -> bool:
         """Whether the build has seen this user."""
         return user_id in self._user_rows
+
+    def knows_item(self, item_id: str) -> bool:
+        """Whether an item is in this catalogue."""
+        return item_id in self._item_rows
+
+    @property
+    def encoder_name(self) -> str:
+        """What the build calls its encoder, and which weights those are."""
+        encoder = self.manifest["encoder"]
+        return f"{self.config.encoder.model} {encoder['fingerprint']}"
+
+    def similar(self, item_id: str, n: int) -> list[tuple[str, float]]:
+        """The items that may be shown with the largest cosines to a known one, by what both are served by.
+
+        Raises:
+            InputError: n out of range.
+
+        """
+        self._check_n(n)
+        vector = self._vectors[self._item_rows[item_id]]
+        length = self._lengths * float(np.linalg.norm(vector))
+        cosines = (self._vectors @ vector) / np.maximum(length, np.finfo(np.float32).tiny)
+        may = self._shown.copy()
+        may[self._item_rows[item_id]] = False
+        rows = np.flatnonzero(may)
+        best = choose(rows, cosines[rows], n)
+        return [
+            (self.item_ids[row], score)
+            for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        ]
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """(texts, E) of length 1, zeros for an empty text: the encoder's vectors, as it reads texts in a build."""
+        limit = self.config.serve.max_text_chars
+        return self.encoder.encode([truncate_text(clean_text(text), limit) for text in texts])
 
     def title(self, item_id: str) -> str:
         """An item's title, or the beginning of its text where it has none."""
@@ -148,12 +185,13 @@ class Recommender:
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
-        if not 1 <= request.n <= self.config.serve.max_n:
-            raise InputError(f"n is {request.n}, expected 1 to {self.config.serve.max_n} (serve.max_n).")
+        self._check_n(request.n)
         known = self._understand(request, words)
         allowed = filter_mask(self.items, request.filter) if request.filter else None
         excluded = [self._item_rows[i] for i in request.exclude_ids if i in self._item_rows]
         left_out = np.concatenate([self._hidden_rows, known.touched, np.array(excluded, dtype=np.int64)])
+        if request.among is not None:
+            allowed, left_out = self._candidates(request.among), np.zeros(0, dtype=np.int64)
         if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
             return Understood(place, request, known, allowed, left_out)
         profile, folded = self._user(known, request.explain)
@@ -162,6 +200,15 @@ class Recommender:
         )
         wanted = Wanted(user, request.n, allowed, left_out)
         return Understood(place, request, known, allowed, left_out, wanted, (profile, folded))
+
+    def _check_n(self, n: int) -> None:
+        if not 1 <= n <= self.config.serve.max_n:
+            raise InputError(f"n is {n}, expected 1 to {self.config.serve.max_n} (serve.max_n).")
+
+    def _candidates(self, item_ids: Sequence[str]) -> BoolArray:
+        mask = np.zeros(len(self.item_ids), dtype=bool)
+        mask[[self._item_rows[i] for i in item_ids if i in self._item_rows]] = True
+        return mask
 
     def _answer(self, asked: Understood, best: Ranked) -> list[Recommended]:
         explain, known = asked.request.explain, asked.known
@@ -195,7 +242,9 @@ class Recommender:
         return [Words(names[a:b], vectors[a:b], weights[a:b]) for a, b in pairwise(cuts)]
 
     def _understand(self, request: Request, given: Words) -> Known:
-        row = self._user_rows.get(request.user_id) if request.user_id is not None else None
+        row = None
+        if request.user_id is not None and not request.is_forgotten:
+            row = self._user_rows.get(request.user_id)
         names, words, weights = given.names, given.vectors, given.weights
         if row is not None and "your words" not in names and self._has_own_text(row):
             names, weights = ["your profile", *names], [self.config.blend.own_text_items, *weights]
@@ -203,8 +252,9 @@ class Recommender:
         items, amounts = self._history(row)
         touched, old = items, merge_events(items, amounts)
         merged, new_take_part = old, False
-        if request.events:
-            new_items, new_amounts = self._new_events(request.events)
+        events = [*(e for e in request.stored if self._knows_event(e)), *request.events]
+        if events:
+            new_items, new_amounts = self._new_events(events)
             touched = np.concatenate([items, new_items])
             merged = merge_events(touched, np.concatenate([amounts, new_amounts]))
             new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
@@ -228,6 +278,10 @@ class Recommender:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
         cut = slice(self._users["indptr"][row], self._users["indptr"][row + 1])
         return self._users["indices"][cut].astype(np.int64), self._users["weights"][cut]
+
+    def _knows_event(self, event: Event) -> bool:
+        known = event.event is None or event.event in self.config.data.event_weights
+        return known and event.item_id in self._item_rows
 
     def _new_events(self, events: Sequence[Event]) -> tuple[npt.NDArray[np.int64], FloatArray]:
         rows, weights = [], []

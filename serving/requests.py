@@ -36,6 +36,9 @@ class Request:
         user_text: who the user says they are.
         query: what they look for now.
         events: what they did that the bundle does not know, oldest first.
+        stored: what the store knows that they did; what this version does not know of it is passed over.
+        is_forgotten: history and words known to the bundle must not be used.
+        among: the items to put in order, known to the user or hidden as they may be; None: all that may be shown.
         n: length of the list.
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
@@ -47,6 +50,9 @@ class Request:
     user_text: str | None = None
     query: str | None = None
     events: Sequence[Event] = ()
+    stored: Sequence[Event] = ()
+    is_forgotten: bool = False
+    among: Sequence[str] | None = None
     n: int = 10
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,12 @@ def built(small_data: Path, small_config: Path, tmp_path_factory: pytest.TempPat
     finished = kindling("build", "--data", small_data, "--out", out, "--config", small_config)
     assert finished.status == 0, finished.err
     return out
+
+
+@pytest.fixture
+def built_copy(built: Path, tmp_path: Path) -> Path:
+    """The same, of the test's own."""
+    return Path(shutil.copytree(built, tmp_path / "out"))
 
 
 @pytest.fixture(scope="session")

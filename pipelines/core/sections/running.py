@@ -40,11 +40,18 @@ class ServeConfig(Section):
         "auto",
         description="what stands before the replicas; auto: HAProxy, or Serve's own where that cannot run",
     )
+    store: str = Field(
+        "",
+        description="where events and users are kept: sqlite:////absolute/path, or postgresql://user@host/database "
+        "with the password in PGPASSWORD or ~/.pgpass; empty: OUT/store.sqlite. Replicas on several machines need "
+        "PostgreSQL",
+    )
     access_log: bool = Field(False, description="a line in Serve's log for every request")
     max_body_bytes: Positive = Field(1_000_000, description="largest request; beyond it the answer is 413")
     max_n: Positive = Field(500, description="longest list a request may ask for")
     max_text_chars: Positive = Field(4000, description="longest text a request may carry")
     max_events: Positive = Field(500, description="most events a request may carry")
+    max_texts: Positive = Field(64, description="most texts that one request may have encoded")
     max_ids: Positive = Field(10_000, description="most ids in exclude_ids")
     max_ongoing_requests: Positive = Field(64, description="answered at once by one replica")
     max_queued_requests: Positive = Field(256, description="beyond this the answer is 503")

@@ -1,0 +1,209 @@
+"""What requests and answers look like on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from pipelines.core.schema import MAX_WEIGHT
+from serving.store.schema import MOST_ID_CHARS
+
+# PostgreSQL keeps no text with a zero character
+Id = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID_CHARS, pattern=r"^[^\x00]+$")]
+FilterScalar = str | int | float | bool
+
+
+class Strict(BaseModel):
+    """Base of request bodies: an unknown field is an error, not a silently ignored wish."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class EventBody(Strict):
+    """One thing the user did."""
+
+    item_id: Id
+    event: str | None = Field(None, max_length=64, description="kind of event, as in data.event_weights")
+    weight: float = Field(1.0, gt=0, le=MAX_WEIGHT)
+
+
+class EventToStore(EventBody):
+    """One thing somebody did, to be kept."""
+
+    event_id: Id | None = Field(
+        None, description="your name for it; the same one again is the same event. Absent: one is made"
+    )
+    user_id: Id
+    timestamp: float | None = Field(
+        None, ge=0, le=253_402_300_799, description="seconds since 1970, UTC; absent: when it is received"
+    )
+
+
+class EventsBody(Strict):
+    """Events to keep."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "events": [
+                        {
+                            "event_id": "order-77-1",
+                            "user_id": "u00042",
+                            "item_id": "i00007",
+                            "event": "purchase",
+                        },
+                        {
+                            "user_id": "visitor-9f3",
+                            "item_id": "i00012",
+                            "event": "click",
+                            "timestamp": 1790000000,
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
+    events: list[EventToStore] = Field(min_length=1)
+
+
+class Acknowledged(BaseModel):
+    """What became of one event."""
+
+    event_id: str
+    outcome: Literal["stored", "duplicate", "conflict"] = Field(
+        description="conflict: another event has this id already, and stays as it is"
+    )
+
+
+class EventsAnswer(BaseModel):
+    """What became of each event, in the order given."""
+
+    events: list[Acknowledged]
+
+
+class UserBody(Strict):
+    """What a user says of themselves."""
+
+    description: str = Field(min_length=1, pattern=r"^[^\x00]*$")
+
+
+class UserAnswer(BaseModel):
+    """What is stored of a user."""
+
+    user_id: str
+    description: str | None
+    is_forgotten: bool = Field(description="whether what a published version knows of them is left unused")
+    events: list[EventToStore] = Field(description="the newest ones, oldest first")
+
+
+class Forgotten(BaseModel):
+    """A user who is stored no more."""
+
+    user_id: str
+    deleted_events: int
+
+
+class Bounds(Strict):
+    """min <= value <= max."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Asking(Strict):
+    """Who asks; everything is optional."""
+
+    user_id: Id | None = None
+    user_text: str | None = Field(None, description="who the user says they are")
+    query: str | None = Field(None, description="what they look for now")
+    events: list[EventBody] = Field(
+        default_factory=list,
+        description="what they did just now, oldest first; counts here and is not stored",
+    )
+    explain: bool = False
+
+
+class RecommendBody(Asking):
+    """Who asks for what; everything is optional."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_text": "I spend most weekends hiking and like light, simple gear", "n": 5},
+                {"query": "waterproof tent for two", "filter": {"price": {"max": 200}}},
+                {"user_id": "u00042", "events": [{"item_id": "i00007", "event": "click"}]},
+            ]
+        }
+    )
+
+    n: int = Field(10, ge=1)
+    exclude_ids: list[Id] = Field(default_factory=list)
+    filter: dict[str, FilterScalar | list[FilterScalar] | Bounds] = Field(
+        default_factory=dict, description="column: value, list of values, or {min, max}"
+    )
+
+
+class ItemAnswer(BaseModel):
+    """One place of the list."""
+
+    item_id: str
+    score: float
+    rank: int
+    source: Literal["text", "fold_in", "hot", "fallback"]
+    parts: dict[str, float] | None = None
+
+
+class RecommendAnswer(BaseModel):
+    """The list and what made it."""
+
+    request_id: str
+    model_version: str
+    items: list[ItemAnswer]
+
+
+class RankBody(Asking):
+    """Who asks, and which items to put in order for them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user_text": "I like hiking", "item_ids": ["i00007", "i00012", "i00003"]}]
+        }
+    )
+
+    item_ids: list[Id] = Field(
+        min_length=1, description="to be ranked; what the user knows or is hidden as well"
+    )
+
+
+class SimilarItem(BaseModel):
+    """An item like another."""
+
+    item_id: str
+    score: float = Field(description="cosine of what both are served by, text and behaviour")
+    rank: int
+
+
+class SimilarAnswer(BaseModel):
+    """Items like one item."""
+
+    model_version: str
+    items: list[SimilarItem]
+
+
+class EncodeBody(Strict):
+    """Texts to encode."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["a light tent", "轻便的帐篷"]}]})
+
+    texts: list[str] = Field(min_length=1)
+
+
+class EncodeAnswer(BaseModel):
+    """Vectors of length 1, of the encoder of the version in service; zeros for an empty text."""
+
+    model_version: str
+    encoder: str
+    vectors: list[list[float]]

@@ -1,0 +1,48 @@
+"""Routes for what the version in service knows of items and texts, whoever asks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query
+from starlette.concurrency import run_in_threadpool
+
+from pipelines.core.config import ServeConfig
+from serving.answering import Current
+from serving.bodies import EncodeAnswer, EncodeBody, Id, SimilarAnswer
+from serving.limits import check_count, check_text
+from serving.problems import PROBLEMS, NotReadyError
+from serving.recommender import Recommender
+
+
+def routes_of_items(current: Current, limits: ServeConfig) -> APIRouter:
+    """`/v1/items` and `/v1/encode`."""
+    router = APIRouter(prefix="/v1", responses=PROBLEMS)
+
+    def model_in_service() -> Recommender:
+        model = current()
+        if model is None:
+            raise NotReadyError
+        return model
+
+    @router.get("/items/{item_id:path}/similar", response_model=SimilarAnswer, responses={404: PROBLEMS[422]})
+    async def similar(item_id: Id, n: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
+        """The items most like one of them, by text and behaviour."""
+        model = model_in_service()
+        if not model.knows_item(item_id):
+            raise HTTPException(404, f"item {item_id[:80]!r} is not in this catalogue")
+        found = await run_in_threadpool(model.similar, item_id, n)
+        items = [{"item_id": i, "score": score, "rank": rank} for rank, (i, score) in enumerate(found, 1)]
+        return SimilarAnswer.model_validate({"model_version": model.version, "items": items})
+
+    @router.post("/encode", response_model=EncodeAnswer)
+    async def encode(body: EncodeBody) -> EncodeAnswer:
+        """Texts as vectors, by the encoder of the version in service."""
+        check_count("texts", len(body.texts), limits.max_texts)
+        for text in body.texts:
+            check_text("texts", text, limits)
+        model = model_in_service()
+        vectors = await run_in_threadpool(model.encode, body.texts)
+        return EncodeAnswer(model_version=model.version, encoder=model.encoder_name, vectors=vectors.tolist())
+
+    return router

@@ -1,0 +1,107 @@
+"""Routes for what users do and what they say of themselves: written down before they are acknowledged."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from pipelines.core.config import Config, ServeConfig
+from pipelines.core.errors import InputError
+from pipelines.core.privacy import scrub_personal_data
+from serving.answering import Current
+from serving.batching import Batcher
+from serving.bodies import Acknowledged, EventsAnswer, EventsBody, Forgotten, Id, UserAnswer, UserBody
+from serving.limits import check_count, check_text
+from serving.problems import PROBLEMS, NotReadyError
+from serving.store.store import Outcome, Store, StoredEvent
+
+_MOST_TOGETHER = 32
+"""Requests whose events are written in one transaction: a disk makes few of them a second."""
+
+
+def routes_of_people(current: Current, store: Store, limits: ServeConfig) -> APIRouter:
+    """`/v1/events` and `/v1/users`."""
+    router = APIRouter(prefix="/v1", responses=PROBLEMS)
+
+    def write(batch: Sequence[list[StoredEvent]]) -> list[list[Outcome]]:
+        outcomes = iter(store.add([event for given in batch for event in given]))
+        return [[next(outcomes) for _ in given] for given in batch]
+
+    events = Batcher(write, _MOST_TOGETHER, "kindling-events")
+
+    def settings() -> Config:
+        model = current()
+        if model is None:
+            raise NotReadyError
+        return model.config
+
+    @router.post("/events", response_model=EventsAnswer)
+    async def add_events(body: EventsBody) -> EventsAnswer:
+        """Write down what users did: all of these events or, where one is not as it should be, none.
+
+        An event counts in the user's next list. Sent again with the same `event_id` it is one event still, so a caller
+        that had no answer sends it again. Items that no version knows yet are welcome.
+        """
+        given = _events(body, settings(), limits)
+        outcomes = await events(given)
+        return EventsAnswer(
+            events=[
+                Acknowledged(event_id=event.event_id, outcome=outcome)
+                for event, outcome in zip(given, outcomes, strict=True)
+            ]
+        )
+
+    @router.get("/users/{user_id:path}", response_model=UserAnswer)
+    async def get_user(user_id: Id) -> UserAnswer:
+        """What is stored of a user: what they say of themselves, and their newest events."""
+        person = (await run_in_threadpool(store.people, [user_id], limits.max_events))[user_id]
+        return UserAnswer(
+            user_id=user_id,
+            description=person.description,
+            is_forgotten=person.is_forgotten,
+            events=[
+                {"event_id": e.event_id, "item_id": e.item_id, "event": e.event, "weight": e.weight,
+                 "user_id": user_id, "timestamp": e.occurred_at}
+                for e in person.events
+            ],
+        )  # fmt: skip
+
+    @router.put("/users/{user_id:path}", response_model=UserAnswer)
+    async def put_user(user_id: Id, body: UserBody) -> UserAnswer:
+        """Write down what a user says of themselves, in place of what they said; personal data is taken out."""
+        text = _without_personal_data(body.description, settings(), limits)
+        await run_in_threadpool(store.put_user, user_id, text)
+        return await get_user(user_id)
+
+    @router.delete("/users/{user_id:path}", response_model=Forgotten)
+    async def forget_user(user_id: Id) -> Forgotten:
+        """Delete a user's events and words; what a published version knows of them is not used any more."""
+        return Forgotten(user_id=user_id, deleted_events=await run_in_threadpool(store.forget, user_id))
+
+    return router
+
+
+def _events(body: EventsBody, config: Config, limits: ServeConfig) -> list[StoredEvent]:
+    check_count("events", len(body.events), limits.max_events)
+    kinds = config.data.event_weights
+    for number, event in enumerate(body.events):
+        if event.event is not None and event.event not in kinds:
+            raise InputError(
+                f"events.{number}.event: {event.event!r} is no event of this build; it knows {', '.join(kinds)}. "
+                "None of these events is stored."
+            )
+    return [
+        StoredEvent(e.event_id or uuid.uuid4().hex, e.user_id, e.item_id, e.event, e.weight, e.timestamp)
+        for e in body.events
+    ]
+
+
+def _without_personal_data(text: str, config: Config, limits: ServeConfig) -> str:
+    check_text("description", text, limits)
+    if not config.privacy.scrub_user_text:
+        return text
+    clean, _ = scrub_personal_data(text, regions=config.privacy.phone_regions)
+    return clean

@@ -1,0 +1,133 @@
+"""Errors in one shape, RFC 9457, and a request id on every answer."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipelines.core.config import ServeConfig
+from pipelines.core.errors import InputError
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile("[0-9A-Za-z-]{8,64}")
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+PROBLEMS: dict[int | str, dict[str, object]] = {
+    code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (422, 503)
+}
+"""What any route may answer instead, for the OpenAPI page."""
+
+_ProblemMaker = Callable[[Request, int, str, str], Response]
+
+
+class NotReadyError(Exception):
+    """No version is loaded yet."""
+
+
+def add_errors(app: FastAPI, limits: ServeConfig) -> None:
+    """One shape for every error, and a request id on every answer."""
+
+    def problem(request: Request, status: int, title: str, detail: str) -> Response:
+        detail = detail.encode("utf-8", "replace").decode()  # it may quote lone surrogates
+        content = Problem(title=title, status=status, detail=detail, request_id=request.state.request_id)
+        headers = {"Retry-After": "1"} if status == 503 else None
+        return JSONResponse(content.model_dump(), status, headers, media_type="application/problem+json")
+
+    app.add_middleware(_Identify, problem=problem, most_bytes=limits.max_body_bytes)
+
+    @app.exception_handler(InputError)
+    async def bad_input(request: Request, error: InputError) -> Response:
+        return problem(request, 422, "The request cannot be answered as given", str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_body(request: Request, error: RequestValidationError) -> Response:
+        details = "; ".join(
+            f"{'.'.join(str(p) for p in e['loc'][1:]) or 'body'}: {e['msg']}" for e in error.errors()[:10]
+        )
+        if "json" not in request.headers.get("content-type", ""):
+            details += "; send it with Content-Type: application/json"
+        return problem(request, 422, "The request is not well-formed", details)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        response = problem(
+            request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail)
+        )
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(SQLAlchemyError)
+    async def store_fails(request: Request, error: SQLAlchemyError) -> Response:
+        # its message quotes the statement, and with it what users did
+        log.error("request %s: the store fails: %s", request.state.request_id, type(error).__name__)
+        return problem(request, 503, "The store does not answer", "nothing was written; try again shortly")
+
+    @app.exception_handler(NotReadyError)
+    async def not_ready(request: Request, _error: NotReadyError) -> Response:
+        return problem(request, 503, "Not ready", "no version of the model is loaded yet; try again shortly")
+
+
+class _Identify:
+    """ASGI middleware: an id for every request, a limit to its size, and an answer to what nobody expected.
+
+    Written against ASGI itself, for Starlette's `BaseHTTPMiddleware` costs a task and two streams a request.
+    """
+
+    def __init__(self, app: ASGIApp, problem: _ProblemMaker, most_bytes: int) -> None:
+        self._app = app
+        self._problem = problem
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        given = request.headers.get("x-request-id", "")  # Serve has made one, or whoever stands before it
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request.state.request_id = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._most_bytes:
+            detail = f"the body has {length} bytes, expected at most {self._most_bytes}"
+            refusal = self._problem(request, 413, "The request is too large", detail)
+            await refusal(scope, receive, send_with_id)
+            return
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if started:
+                raise  # half an answer is out; the connection has to break
+            detail = "the request failed; its id is in the log"
+            await self._problem(request, 500, "Internal error", detail)(scope, receive, send_with_id)

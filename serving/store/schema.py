@@ -1,0 +1,48 @@
+"""The tables of the store. A change here wants a migration beside it; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+MOST_ID_CHARS = 512
+
+_Seq = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up in INTEGER alone
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("event_id", String(MOST_ID_CHARS), nullable=False, unique=True),
+    Column("user_id", String(MOST_ID_CHARS), nullable=False),
+    Column("item_id", String(MOST_ID_CHARS), nullable=False),
+    Column("event", String(64)),
+    Column("weight", Double, nullable=False),
+    Column("occurred_at", Double, comment="seconds since 1970, UTC, as the caller says; null: they do not"),
+    Column("received_at", Double, nullable=False, comment="the same by the clock of the service"),
+    # a number that was deleted is not given again: what has been read up to a number stays true
+    sqlite_autoincrement=True,
+)
+Index("ix_events_user_id", events.c.user_id, events.c.seq)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", String(MOST_ID_CHARS), primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("user_hash", String(64), primary_key=True, comment="SHA-256: their id is not kept"),
+    Column("forgotten_at", Double, nullable=False),
+    comment="users whose history in a published version must not be used, nor learnt from again",
+)
