@@ -185,8 +185,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
     from serving.bodies import RecommendBody  # noqa: PLC0415
     from serving.recommender import load_current  # noqa: PLC0415
     from serving.requests import Request as Asked  # noqa: PLC0415
-    from serving.store.store import Store, connect, store_url  # noqa: PLC0415
-    from serving.store.upgrading import upgrade  # noqa: PLC0415
+    from serving.store.store import open_store, store_url  # noqa: PLC0415
 
     threads = os.cpu_count() or 1
     torch.set_num_threads(1)
@@ -216,9 +215,8 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
             ("known user: all of these", lambda a, b: model.recommend_many(asked[a:b])),
         ]
         with asyncio.Runner() as runner:
-            url = store_url("", out)
-            upgrade(connect(url))
-            app = api.create_app(lambda: model, Store(url), model.config.serve)
+            store = open_store(store_url("", out))
+            app = api.create_app(lambda: model, store, model.config.serve)
 
             def through_routes(a: int, b: int) -> None:
                 runner.run(answer_all(app, raw[a:b]))

@@ -23,6 +23,8 @@ app = typer.Typer(
 )  # fmt: skip
 data_app = typer.Typer(no_args_is_help=True, help="Generate and check data.")
 app.add_typer(data_app, name="data")
+keys_app = typer.Typer(no_args_is_help=True, help="Keys that callers of the service show.")
+app.add_typer(keys_app, name="keys")
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""
@@ -225,17 +227,70 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             proxy = choose_proxy(settings)
             connect(settings.ray)
             from serving import app as service
+            from serving.guard import is_guarded
 
             address = service.start(layout.root, settings.serve)
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )
+            if is_guarded(settings.serve):
+                console.print("Callers show a key: `kindling keys add NAME --out OUT` makes one.")
             service.wait_forever()
         except KeyboardInterrupt:
             console.print("stopping")
             service.stop()
         finally:
             shutdown()
+
+
+KeyArgument = Annotated[str, typer.Argument(help="As `kindling keys list` shows it.")]
+
+
+@keys_app.command(name="add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="For people: who will use it.")],
+    out: OutOption,
+    scope: Annotated[list[str] | None, typer.Option(help="read, write or admin; may be repeated.")] = None,
+    days: Annotated[float | None, typer.Option(help="Until it expires; absent: never.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key and print it; it is shown this once."""
+    from jobs.keys import keys_of
+
+    with keys_of(out, config) as keys:
+        typer.echo(keys.add(name, scope or ["read"], None if days is None else days * 86400))
+
+
+@keys_app.command(name="list")
+def list_keys(out: OutOption, config: ConfigOption = None) -> None:
+    """Print what is known of all keys."""
+    from jobs.keys import keys_of, print_keys
+
+    with keys_of(out, config) as keys:
+        print_keys(keys.all())
+
+
+@keys_app.command(name="rotate")
+def rotate_key(
+    key_id: KeyArgument,
+    out: OutOption,
+    grace_hours: Annotated[float, typer.Option(help="For which the old one goes on opening.")] = 24.0,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key in the place of another and print it."""
+    from jobs.keys import keys_of
+
+    with keys_of(out, config) as keys:
+        typer.echo(keys.rotate(key_id, grace_hours * 3600))
+
+
+@keys_app.command(name="revoke")
+def revoke_key(key_id: KeyArgument, out: OutOption, config: ConfigOption = None) -> None:
+    """Delete a key; within five seconds it opens nothing."""
+    from jobs.keys import keys_of
+
+    with keys_of(out, config) as keys:
+        keys.revoke(key_id)
 
 
 @app.command(name="config")

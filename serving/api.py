@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
 
 from pipelines.core.config import ServeConfig
@@ -20,6 +20,7 @@ from serving.bodies import (
     RecommendAnswer,
     RecommendBody,
 )
+from serving.guard import Guard
 from serving.items import routes_of_items
 from serving.limits import check_count, check_text
 from serving.people import routes_of_people
@@ -32,8 +33,8 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
 
     Args:
         current: the loaded version, or None while there is none.
-        store: of events and users.
-        limits: sizes a request may have.
+        store: of events, users and keys.
+        limits: sizes a request may have, and who may ask.
 
     """
     app: FastAPI = FastAPIOffline(
@@ -41,17 +42,19 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     )
     add_errors(app, limits)
     answering = Answering(current, store, limits.max_events)
+    guard = Guard(store.keys, limits)
+    reading, writing = (APIRouter(dependencies=[Depends(guard.wants(s))]) for s in ("read", "write"))
 
     async def answer(request: Request, asked: requests.Request) -> Response:
         version, items = await answering(asked)
         return _Json(_answer(request.state.request_id, version, items))
 
-    @app.post("/v1/recommend", response_model=RecommendAnswer, responses=PROBLEMS)
+    @reading.post("/v1/recommend", response_model=RecommendAnswer, responses=PROBLEMS)
     async def recommend(body: RecommendBody, request: Request) -> Response:
         """The n best items for a user, a text, a query, recent events, or any mix of them."""
         return await answer(request, _to_request(body, limits))
 
-    @app.get("/v1/recommend/{user_id:path}", response_model=RecommendAnswer, responses=PROBLEMS)
+    @reading.get("/v1/recommend/{user_id:path}", response_model=RecommendAnswer, responses=PROBLEMS)
     async def recommend_to(
         user_id: Id,
         request: Request,
@@ -61,14 +64,16 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
         """The n best items for a user, by all that is known of them."""
         return await answer(request, requests.Request(user_id=user_id, n=n, explain=explain))
 
-    @app.post("/v1/rank", response_model=RecommendAnswer, responses=PROBLEMS)
+    @reading.post("/v1/rank", response_model=RecommendAnswer, responses=PROBLEMS)
     async def rank(body: RankBody, request: Request) -> Response:
         """These items and no others, best first; those that the version in service does not know are left out."""
         check_count("item_ids", len(body.item_ids), limits.max_n)
         return await answer(request, _to_request(body, limits))
 
-    app.include_router(routes_of_items(current, limits))
-    app.include_router(routes_of_people(current, store, limits))
+    reading.include_router(routes_of_items(current, limits))
+    writing.include_router(routes_of_people(current, store, limits))
+    app.include_router(reading)
+    app.include_router(writing)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:

@@ -20,8 +20,7 @@ from pipelines.core.config import ServeConfig
 from pipelines.core.errors import ConfigError
 from serving.api import create_app
 from serving.holder import CurrentRecommender
-from serving.store.store import Store, connect, store_url
-from serving.store.upgrading import upgrade
+from serving.store.store import Store, open_store, store_url
 
 APP_NAME = "kindling"
 _MOST_THREADS = 8
@@ -68,12 +67,7 @@ def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:
 def start(out: Path, settings: ServeConfig) -> str:
     """Start Serve on the connected cluster; returns the base address once requests are answered."""
     _check_port(settings)
-    url = store_url(settings.store, out)
-    engine = connect(url)
-    try:
-        upgrade(engine)
-    finally:
-        engine.dispose()
+    open_store(store_url(settings.store, out)).close()
     serve.start(
         http_options=HTTPOptions(
             host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s

@@ -46,3 +46,14 @@ forgotten = Table(
     Column("forgotten_at", Double, nullable=False),
     comment="users whose history in a published version must not be used, nor learnt from again",
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(16), primary_key=True),
+    Column("secret_hash", String(64), nullable=False, comment="SHA-256: the secret is not kept"),
+    Column("name", String(100), nullable=False),
+    Column("scopes", String(100), nullable=False, comment="with spaces between"),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, comment="seconds since 1970, UTC; null: never"),
+)

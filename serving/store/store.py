@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 
 from pipelines.core.errors import ConfigError
 from serving.store import upgrading
+from serving.store.keys import Keys
 from serving.store.schema import events, forgotten, users
 
 Outcome = Literal["stored", "duplicate", "conflict"]
@@ -95,6 +96,7 @@ class Store:
         """
         self._engine = connect(url)
         upgrading.check(self._engine)
+        self.keys = Keys(self._engine)
         self._insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert
 
     def close(self) -> None:
@@ -221,6 +223,21 @@ def store_url(setting: str, out: Path) -> URL:
             "PGPASSWORD or in ~/.pgpass, where PostgreSQL's own programs look for it."
         )
     return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
+
+
+def open_store(url: URL) -> Store:
+    """The store, its tables made or brought up to date first.
+
+    Raises:
+        ArtefactError: a newer program has made them.
+
+    """
+    engine = connect(url)
+    try:
+        upgrading.upgrade(engine)
+    finally:
+        engine.dispose()
+    return Store(url)
 
 
 def connect(url: URL) -> Engine:

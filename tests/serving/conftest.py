@@ -11,8 +11,8 @@ from sqlalchemy.engine import URL
 
 from pipelines.core.encoder import Encoder
 from serving.recommender import Recommender
-from serving.store.store import Store
-from tests.serving.databases import BACKENDS, Server, tables_in
+from serving.store.store import Store, open_store
+from tests.serving.databases import BACKENDS, Server
 from tests.serving.shop import CONFIG, Shop, build_shop
 
 
@@ -55,7 +55,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
 
 @pytest.fixture
 def url(empty_url: URL) -> URL:
-    return tables_in(empty_url)
+    open_store(empty_url).close()
+    return empty_url
 
 
 @pytest.fixture

