@@ -124,8 +124,18 @@ class _Identify:
             refusal = self._problem(request, 413, "The request is too large", detail)
             await refusal(scope, receive, send_with_id)
             return
+        received = 0
+
+        async def receive_within() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most_bytes:  # of a body that did not say how long it is
+                raise HTTPException(413, f"the body has more than {self._most_bytes} bytes")
+            return message
+
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive_within, send_with_id)
         except Exception:
             log.exception("request %s failed", request_id)
             if started:

@@ -352,3 +352,11 @@ def test_a_body_beyond_the_limit_is_refused(kept: Store) -> None:
     assert refused.status_code == 413
     assert refused.headers["content-type"] == "application/problem+json"
     assert client.post("/v1/recommend", json={"query": "x"}).status_code == 503
+
+    def without_a_length() -> Iterator[bytes]:
+        yield from [b'{"query": "', *[b"x" * 50] * 4, b'"}']
+
+    headers = {"content-type": "application/json"}
+    check_problem(
+        client.post("/v1/recommend", content=without_a_length(), headers=headers), 413, "more than 100 bytes"
+    )
