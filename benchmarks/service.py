@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
+import random
 import socket
 import statistics
 import tempfile
@@ -49,6 +51,9 @@ TEXTS = (
     "Parent of two, always short of time, interested in science toys and board games",
 )
 QUERIES = ("waterproof tent for two", "espresso machine", "guitar strings", "running shoes size 42")
+
+NUMBER = "########"
+"""In a text: stands for another number in each request."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,8 @@ def make_bundle(out: Path, n_items: int, config: Config) -> dict[str, list[dict[
     users = rng.integers(0, N_USERS, 500)
     return {
         "known user": [{"user_id": f"user-{row:05d}"} for row in users],
-        "new text": [{"user_text": f"{TEXTS[n % 4]}, {texts['title'][n]}"} for n in range(500)],
-        "query": [{"query": f"{QUERIES[n % 4]} {n}"} for n in range(500)],
+        "new text": [{"user_text": f"{TEXTS[n % 4]}, {texts['title'][n]} {NUMBER}"} for n in range(500)],
+        "query": [{"query": f"{QUERIES[n % 4]} {NUMBER}"} for n in range(500)],
     }
 
 
@@ -343,13 +348,15 @@ def message(path: str, port: int, body: dict[str, Any]) -> bytes:
 async def ask(port: int, requests: Sequence[bytes], concurrency: int, seconds: float) -> Load:
     """Keep `concurrency` connections busy; every answer has to be a 200."""
     spent: list[float] = []
+    numbers = itertools.count(random.randrange(10**7))
     deadline = time.perf_counter() + seconds
 
     async def connection(first: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         n = first
         while (begun := time.perf_counter()) < deadline:
-            writer.write(requests[n % len(requests)])
+            # no text comes twice: the service would remember it
+            writer.write(requests[n % len(requests)].replace(NUMBER.encode(), b"%08d" % next(numbers)))
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in head.split(b"\r\n", 1)[0]:
                 raise RuntimeError(f"not answered: {head!r}")

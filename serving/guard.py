@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Annotated
@@ -16,6 +15,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
+from serving.remembering import Remembered
 from serving.store.keys import Key, Keys, Scope
 
 REMEMBERED_SECONDS = 5.0
@@ -45,7 +45,7 @@ class Guard:
         """Keys of the store that the service uses."""
         self._keys = keys
         self._is_on = is_guarded(settings)
-        self._remembered: OrderedDict[str, tuple[float, Key | None]] = OrderedDict()
+        self._remembered: Remembered[str, tuple[float, Key]] = Remembered(_MOST_REMEMBERED)
         # a window of ten seconds lets a second's worth of haste pass
         rate = settings.rate_limit
         self._limit = RateLimitItemPerSecond(rate * _WINDOW_SECONDS, _WINDOW_SECONDS) if rate else None
@@ -78,15 +78,12 @@ class Guard:
 
     async def _find(self, shown: str) -> Key | None:
         now = time.monotonic()
-        at, key = self._remembered.get(shown, (-REMEMBERED_SECONDS, None))
-        if now - at >= REMEMBERED_SECONDS:
-            key = await run_in_threadpool(self._keys.find, shown)
-            if key is not None:  # of what is no key nothing is kept: there is no end to it
-                self._remembered[shown] = (now, key)
-                while len(self._remembered) > _MOST_REMEMBERED:
-                    self._remembered.popitem(last=False)
-            else:
-                self._remembered.pop(shown, None)
+        remembered = self._remembered.get(shown)
+        if remembered is not None and now - remembered[0] < REMEMBERED_SECONDS:
+            return remembered[1]
+        key = await run_in_threadpool(self._keys.find, shown)
+        if key is not None:  # of what is no key nothing is kept: there is no end to it
+            self._remembered.put(shown, (now, key))
         return key
 
     def _count(self, who: str) -> None:

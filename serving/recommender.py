@@ -27,11 +27,14 @@ from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.filters import filter_mask
+from serving.remembering import Remembered
 from serving.requests import Event, Recommended, Request, Source
 from serving.understanding import Known, Understood, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+_MOST_TEXTS = 4096
+"""Whose profiles are remembered: 8 MB at 512 numbers each."""
 
 
 class Recommender:
@@ -78,6 +81,7 @@ class Recommender:
             else ExactRanker(self._vectors, threads)
         )
         self._shown = ~np.asarray(self.items.column(IS_HIDDEN).to_numpy(zero_copy_only=False), dtype=bool)
+        self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
         self._lengths = np.linalg.norm(self._vectors, axis=1)
         self._hidden_rows = np.flatnonzero(~self._shown)
         self._fallback_scores = self._popular()
@@ -261,14 +265,24 @@ class Recommender:
         return Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
-        """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks."""
+        """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks.
+
+        Of texts that come again, as what a known user says of themselves, the encoder is not asked again.
+        """
         width = self._item_profiles.shape[1]
-        if not texts:
-            return np.zeros((0, width), dtype=np.float32)
-        means = [self._maps["user_mean" if name == "your words" else "item_mean"] for name in names]
-        meaning = self.encoder.encode(texts)
-        raw = np.concatenate([meaning, self._lexical.transform(texts)], axis=1)
-        return pad(text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight), width)
+        keys = [(name == "your words", text) for name, text in zip(names, texts, strict=True)]
+        found = {key: vector for key in set(keys) if (vector := self._texts.get(key)) is not None}
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        if missing:
+            new = [text for _, text in missing]
+            means = [self._maps["user_mean" if is_own else "item_mean"] for is_own, _ in missing]
+            meaning = self.encoder.encode(new)
+            raw = np.concatenate([meaning, self._lexical.transform(new)], axis=1)
+            profiles = text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight)
+            for key, vector in zip(missing, pad(profiles, width), strict=True):
+                found[key] = vector
+                self._texts.put(key, vector)
+        return np.array([found[key] for key in keys], dtype=np.float32).reshape(len(keys), width)
 
     def _has_own_text(self, row: int | None) -> bool:
         return row is not None and bool(np.any(self._users["own_texts"][row]))

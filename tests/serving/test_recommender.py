@@ -447,3 +447,19 @@ def test_weights_that_cancel_but_for_rounding_say_nothing() -> None:
     items, merged = merge_events(np.array([7, 7, 7, 7, 3]), weights)
     assert items.tolist() == [3]
     assert merged.tolist() == [2.0]
+
+
+def test_a_text_that_comes_again_is_not_encoded_again(
+    shop: Shop, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = Recommender(shop.bundle, encoder), []
+    encode = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts: (read.extend(texts), encode(texts))[1])
+    asked = [Request(user_text="tea"), Request(query="tea"), Request(user_text="tea", query="a tent")]
+    first = model.recommend_many(asked)
+    assert read == ["tea", "tea", "a tent"]  # own words and a query are read less another mean
+    again = model.recommend_many(asked)
+    assert again == first
+    assert len(read) == 3
+    assert model.recommend(asked[1]) == first[1]
+    assert first[0] != first[1]
