@@ -15,7 +15,6 @@ import asyncio
 import itertools
 import json
 import os
-import random
 import socket
 import statistics
 import tempfile
@@ -54,6 +53,7 @@ QUERIES = ("waterproof tent for two", "espresso machine", "guitar strings", "run
 
 NUMBER = "########"
 """In a text: stands for another number in each request."""
+NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,6 @@ def message(path: str, port: int, body: dict[str, Any]) -> bytes:
 async def ask(port: int, requests: Sequence[bytes], concurrency: int, seconds: float) -> Load:
     """Keep `concurrency` connections busy; every answer has to be a 200."""
     spent: list[float] = []
-    numbers = itertools.count(random.randrange(10**7))
     deadline = time.perf_counter() + seconds
 
     async def connection(first: int) -> None:
@@ -356,7 +355,7 @@ async def ask(port: int, requests: Sequence[bytes], concurrency: int, seconds: f
         n = first
         while (begun := time.perf_counter()) < deadline:
             # no text comes twice: the service would remember it
-            writer.write(requests[n % len(requests)].replace(NUMBER.encode(), b"%08d" % next(numbers)))
+            writer.write(requests[n % len(requests)].replace(NUMBER.encode(), b"%08d" % next(NUMBERS)))
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in head.split(b"\r\n", 1)[0]:
                 raise RuntimeError(f"not answered: {head!r}")

@@ -59,10 +59,11 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
         user_id: Id,
         request: Request,
         n: Annotated[int, Query(ge=1)] = 10,
+        offset: Annotated[int, Query(ge=0)] = 0,
         explain: bool = False,
     ) -> Response:
         """The n best items for a user, by all that is known of them."""
-        return await answer(request, requests.Request(user_id=user_id, n=n, explain=explain))
+        return await answer(request, requests.Request(user_id=user_id, n=n, offset=offset, explain=explain))
 
     @reading.post("/v1/rank", response_model=RecommendAnswer, responses=PROBLEMS)
     async def rank(body: RankBody, request: Request) -> Response:
@@ -117,10 +118,17 @@ def _to_request(body: Asking, limits: ServeConfig) -> requests.Request:
         explain=body.explain,
     )
     if isinstance(body, RankBody):
-        return replace(asked, n=len(body.item_ids), among=body.item_ids)
+        return replace(asked, n=len(body.item_ids), among=body.item_ids, diversity=0.0)
     assert isinstance(body, RecommendBody)  # noqa: S101 - there is no third
     check_count("exclude_ids", len(body.exclude_ids), limits.max_ids)
     conditions = {
         k: v.model_dump(exclude_none=True) if isinstance(v, Bounds) else v for k, v in body.filter.items()
     }
-    return replace(asked, n=body.n, exclude_ids=body.exclude_ids, filter=conditions)
+    return replace(
+        asked,
+        n=body.n,
+        offset=body.offset,
+        diversity=body.diversity,
+        exclude_ids=body.exclude_ids,
+        filter=conditions,
+    )

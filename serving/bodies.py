@@ -99,6 +99,21 @@ class UserAnswer(BaseModel):
     events: list[EventToStore] = Field(description="the newest ones, oldest first")
 
 
+class MergeBody(Strict):
+    """Who a user was before."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"former_id": "visitor-9f3"}]})
+
+    former_id: Id
+
+
+class Merged(BaseModel):
+    """A user with what was another's."""
+
+    user_id: str
+    moved_events: int
+
+
 class Forgotten(BaseModel):
     """A user who is stored no more."""
 
@@ -140,6 +155,13 @@ class RecommendBody(Asking):
     )
 
     n: int = Field(10, ge=1)
+    offset: int = Field(0, ge=0, description="places that were shown already: the next page")
+    diversity: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="0: the best items, however alike; larger: fewer that are alike. Absent: serve.diversity",
+    )
     exclude_ids: list[Id] = Field(default_factory=list)
     filter: dict[str, FilterScalar | list[FilterScalar] | Bounds] = Field(
         default_factory=dict, description="column: value, list of values, or {min, max}"

@@ -13,7 +13,17 @@ from pipelines.core.errors import InputError
 from pipelines.core.privacy import scrub_personal_data
 from serving.answering import Current
 from serving.batching import Batcher
-from serving.bodies import Acknowledged, EventsAnswer, EventsBody, Forgotten, Id, UserAnswer, UserBody
+from serving.bodies import (
+    Acknowledged,
+    EventsAnswer,
+    EventsBody,
+    Forgotten,
+    Id,
+    MergeBody,
+    Merged,
+    UserAnswer,
+    UserBody,
+)
 from serving.limits import check_count, check_text
 from serving.problems import PROBLEMS, NotReadyError
 from serving.store.store import Outcome, Store, StoredEvent
@@ -53,6 +63,17 @@ def routes_of_people(current: Current, store: Store, limits: ServeConfig) -> API
                 for event, outcome in zip(given, outcomes, strict=True)
             ]
         )
+
+    @router.post("/users/{user_id:path}/merge", response_model=Merged)
+    async def merge_users(user_id: Id, body: MergeBody) -> Merged:
+        """Give a user the events and words of another id, such as a session's after they have logged in.
+
+        Done again it moves what has come since.
+        """
+        if body.former_id == user_id:
+            raise InputError("former_id is the user itself; expected the id that they had before.")
+        moved = await run_in_threadpool(store.merge, user_id, body.former_id)
+        return Merged(user_id=user_id, moved_events=moved)
 
     @router.get("/users/{user_id:path}", response_model=UserAnswer)
     async def get_user(user_id: Id) -> UserAnswer:

@@ -16,6 +16,7 @@ from pipelines.core.als import confidences, prior_share, row_regularization
 from pipelines.core.blend import blend, item_vectors, pad, text_profile
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.config import Config, load_config
+from pipelines.core.diversity import diversify
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
@@ -184,12 +185,12 @@ class Recommender:
         lists = iter(ranked)
         for u in understood:
             best = next(lists) if u.wanted is not None else self._most_popular(u)
-            answers[u.place] = self._answer(u, best)
+            answers[u.place] = self._answer(u, self._page(u, best))
         return answers
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
-        self._check_n(request.n)
+        self._check_n(request.n, request.offset)
         known = self._understand(request, words)
         allowed = filter_mask(self.items, request.filter) if request.filter else None
         excluded = [self._item_rows[i] for i in request.exclude_ids if i in self._item_rows]
@@ -202,12 +203,32 @@ class Recommender:
         user = blend(
             folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma
         )
-        wanted = Wanted(user, request.n, allowed, left_out)
+        wanted = Wanted(user, self._depth(request), allowed, left_out)
         return Understood(place, request, known, allowed, left_out, wanted, (profile, folded))
 
-    def _check_n(self, n: int) -> None:
-        if not 1 <= n <= self.config.serve.max_n:
-            raise InputError(f"n is {n}, expected 1 to {self.config.serve.max_n} (serve.max_n).")
+    def _check_n(self, n: int, offset: int = 0) -> None:
+        most = self.config.serve.max_n
+        if not 1 <= n <= most:
+            raise InputError(f"n is {n}, expected 1 to {most} (serve.max_n).")
+        if not 0 <= offset <= most - n:
+            raise InputError(
+                f"offset is {offset}, expected 0 to {most - n}: with n at most {most} (serve.max_n)."
+            )
+
+    def _diversity(self, request: Request) -> float:
+        return self.config.serve.diversity if request.diversity is None else request.diversity
+
+    def _depth(self, request: Request) -> int:
+        """Items to rank: up to the end of the page; to choose various ones from, always as many, or pages would mix."""
+        return self.config.serve.max_n if self._diversity(request) > 0 else request.offset + request.n
+
+    def _page(self, asked: Understood, best: Ranked) -> Ranked:
+        """The places that the request is about."""
+        request = asked.request
+        end = request.offset + request.n
+        order = diversify(best.scores, self._vectors[best.rows], end, self._diversity(request))
+        order = order[request.offset :]
+        return Ranked(best.rows[order], best.scores[order])
 
     def _candidates(self, item_ids: Sequence[str]) -> BoolArray:
         mask = np.zeros(len(self.item_ids), dtype=bool)
@@ -224,7 +245,9 @@ class Recommender:
                 "fallback" if asked.parts is None else self._source(row, known),
                 self._explain(row, score, asked) if explain else None,
             )
-            for rank, (row, score) in enumerate(zip(best.rows.tolist(), best.scores.tolist(), strict=True), 1)
+            for rank, (row, score) in enumerate(
+                zip(best.rows.tolist(), best.scores.tolist(), strict=True), 1 + asked.request.offset
+            )
         ]
 
     def _words(self, requests: Sequence[Request]) -> list[Words]:
@@ -345,7 +368,7 @@ class Recommender:
         may = np.ones(len(self.item_ids), dtype=bool) if asked.allowed is None else asked.allowed.copy()
         may[asked.left_out] = False
         rows = np.flatnonzero(may)
-        return choose(rows, self._fallback_scores[rows], asked.request.n)
+        return choose(rows, self._fallback_scores[rows], self._depth(asked.request))
 
     def _source(self, row: int, known: Known) -> Source:
         if not len(known.event_items) or not self._is_hot[row]:

@@ -40,6 +40,8 @@ class Request:
         is_forgotten: history and words known to the bundle must not be used.
         among: the items to put in order, known to the user or hidden as they may be; None: all that may be shown.
         n: length of the list.
+        offset: places before it that were shown already.
+        diversity: 0 to 1, see `pipelines.core.diversity`; None: as `serve.diversity` says.
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
         explain: split each score.
@@ -54,6 +56,8 @@ class Request:
     is_forgotten: bool = False
     among: Sequence[str] | None = None
     n: int = 10
+    offset: int = 0
+    diversity: float | None = None
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
     explain: bool = False

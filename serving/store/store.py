@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import BindParameter, Engine, Row, bindparam, create_engine, delete, event, func, select
+from sqlalchemy import (
+    BindParameter,
+    Engine,
+    Row,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
@@ -153,6 +164,29 @@ class Store:
         statement = self._insert(users).values(user_id=user_id, **values)
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=[users.c.user_id], set_=values))
+
+    def merge(self, user_id: str, former_id: str) -> int:
+        """Give a user all that is stored of another, who then is nobody: a visitor who has logged in.
+
+        What the user says of themselves stays; what the visitor said takes its place only where there is nothing.
+
+        Returns:
+            Number of events that have moved.
+
+        """
+        with self._engine.begin() as connection:
+            moved = connection.execute(
+                update(events).where(events.c.user_id == former_id).values(user_id=user_id)
+            ).rowcount
+            said = connection.execute(select(users).where(users.c.user_id == former_id)).first()
+            if said is not None:
+                connection.execute(
+                    self._insert(users)
+                    .values(user_id=user_id, description=said.description, updated_at=said.updated_at)
+                    .on_conflict_do_nothing(index_elements=[users.c.user_id])
+                )
+                connection.execute(delete(users).where(users.c.user_id == former_id))
+        return moved
 
     def forget(self, user_id: str) -> int:
         """Delete what is stored of a user, and note that what is published of them must not be used.

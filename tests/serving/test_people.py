@@ -194,3 +194,36 @@ def test_without_a_model_nothing_is_taken(store: Store) -> None:
     client = TestClient(create_app(lambda: None, store, CONFIG.serve), raise_server_exceptions=False)
     check_problem(client.post("/v1/events", json={"events": [click(1)]}), 503, "no version")
     check_problem(client.put(f"/v1/users/{NEW}", json={"description": "x"}), 503, "no version")
+
+
+def test_a_visitor_who_logs_in_takes_their_clicks_along(client: TestClient) -> None:
+    send(client, click(1, "visitor"), click(2, "anna", "item-000004"))
+    client.put("/v1/users/visitor", json={"description": "I like tea"})
+    both = client.post(
+        "/v1/recommend",
+        json={
+            "user_text": "I like tea",
+            "events": [{"item_id": f"item-00000{n}", "event": "click"} for n in (3, 4)],
+        },
+    )
+    answer = client.post("/v1/users/anna/merge", json={"former_id": "visitor"})
+    assert answer.json() == {"user_id": "anna", "moved_events": 1}
+    assert listed(client, "anna") == [item["item_id"] for item in check_answer(both)]
+    left = client.get("/v1/users/visitor").json()
+    assert (left["events"], left["description"]) == ([], None)
+    # sent again by a caller that had no answer, and with what came meanwhile
+    send(client, click(3, "visitor", "item-000005"))
+    client.put("/v1/users/visitor", json={"description": "not to be taken"})
+    assert client.post("/v1/users/anna/merge", json={"former_id": "visitor"}).json()["moved_events"] == 1
+    assert client.post("/v1/users/anna/merge", json={"former_id": "visitor"}).json()["moved_events"] == 0
+    found = client.get("/v1/users/anna").json()
+    assert [event["event_id"] for event in found["events"]] == ["e1", "e2", "e3"]
+    assert found["description"] == "I like tea"
+
+
+def test_merging_with_oneself_or_nobody(client: TestClient) -> None:
+    send(client, click(1, "anna"))
+    check_problem(client.post("/v1/users/anna/merge", json={"former_id": "anna"}), 422, "the user itself")
+    check_problem(client.post("/v1/users/anna/merge", json={}), 422, "former_id")
+    assert client.post("/v1/users/anna/merge", json={"former_id": "nobody"}).json()["moved_events"] == 0
+    assert len(client.get("/v1/users/anna").json()["events"]) == 1

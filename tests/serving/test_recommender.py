@@ -463,3 +463,33 @@ def test_a_text_that_comes_again_is_not_encoded_again(
     assert len(read) == 3
     assert model.recommend(asked[1]) == first[1]
     assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("asked", [{}, {"query": "tea"}, {"user_id": "user-000002"}])
+@pytest.mark.parametrize("diversity", [0.0, 0.4])
+def test_pages_are_parts_of_one_list(model: Recommender, asked: dict[str, str], diversity: float) -> None:
+    whole = model.recommend(Request(**asked, n=20, diversity=diversity))
+    pages = [model.recommend(Request(**asked, n=5, offset=k, diversity=diversity)) for k in (0, 5, 10, 15)]
+    assert [item for page in pages for item in page] == whole
+    assert [item.rank for item in whole] == list(range(1, 21))
+    beyond = model.recommend(Request(**asked, n=100, offset=400, diversity=diversity))
+    assert beyond == []
+
+
+def test_various_items_are_less_alike(model: Recommender) -> None:
+    def likeness(diversity: float) -> float:
+        found = model.recommend(Request(query="tea", n=10, diversity=diversity))
+        vectors = model._vectors[[model._item_rows[item.item_id] for item in found]]
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return float(np.triu(unit @ unit.T, 1).sum())
+
+    assert likeness(0.0) > likeness(0.3) > likeness(0.8)
+    plain = model.recommend(Request(query="tea", n=10))
+    assert plain == model.recommend(Request(query="tea", n=10, diversity=0.0))
+    assert model.recommend(Request(query="tea", n=1, diversity=0.9)) == plain[:1]
+
+
+@pytest.mark.parametrize(("n", "offset"), [(10, 491), (500, 1), (1, -1), (1, 500)])
+def test_a_page_that_is_out_of_reach(model: Recommender, n: int, offset: int) -> None:
+    with pytest.raises(InputError, match="offset"):
+        model.recommend(Request(n=n, offset=offset))

@@ -55,6 +55,10 @@ class ServeConfig(Section):
         description="requests a second that each replica takes from one key, over ten seconds; beyond it 429; 0: any",
     )
     access_log: bool = Field(False, description="a line in Serve's log for every request")
+    diversity: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="share of unlikeness to the items above in an item's place; a request may say otherwise",
+    )
     max_body_bytes: Positive = Field(1_000_000, description="largest request; beyond it the answer is 413")
     max_n: Positive = Field(500, description="longest list a request may ask for")
     max_text_chars: Positive = Field(4000, description="longest text a request may carry")
