@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from serving.batching import Batcher
 from serving.problems import NotReadyError
 from serving.recommender import Recommender
@@ -28,9 +30,10 @@ class Answering:
         self._current = current
         self._store = store
         self._most_events = most_events
-        # encoding takes several times what ranking does: who is known without it does not wait for it
-        self._in_words = Batcher(self._answers, _MOST_IN_WORDS, "kindling-words")
-        self._known = Batcher(self._answers, _MOST_KNOWN, "kindling-known")
+        # each has a thread: strangers do not wait for the store, nor who needs no encoder for one
+        self._people = Batcher(self._look_up, _MOST_KNOWN, "kindling-people")
+        self._in_words = Batcher(_recommend, _MOST_IN_WORDS, "kindling-words")
+        self._known = Batcher(_recommend, _MOST_KNOWN, "kindling-known")
 
     async def __call__(self, request: Request) -> tuple[str, _Answered]:
         """The version that answers, and its list.
@@ -38,24 +41,32 @@ class Answering:
         Raises:
             NotReadyError: there is none.
             InputError: the request cannot be answered as given.
+            SQLAlchemyError: the store does not say who asks.
 
         """
+        if request.user_id is not None:
+            request = _told(request, await self._people(request.user_id))
         model = self._current()
         if model is None:
             raise NotReadyError
         batcher = self._in_words if request.user_text or request.query else self._known
         return model.version, await batcher((model, request))
 
-    def _answers(self, batch: Sequence[_Asked]) -> Sequence[_Answered | Exception]:
-        """One answer each; at most a few versions of the model meet in a batch, while one takes another's place."""
-        asking = [request.user_id for _, request in batch if request.user_id is not None]
-        people = self._store.people(asking, self._most_events) if asking else {}
-        answers: list[_Answered | Exception] = []
-        for _, group in groupby(batch, key=lambda asked: id(asked[0])):
-            asked = list(group)
-            requests = [r if r.user_id is None else _told(r, people[r.user_id]) for _, r in asked]
-            answers += asked[0][0].recommend_many(requests)
-        return answers
+    def _look_up(self, user_ids: Sequence[str]) -> Sequence[Person | Exception]:
+        try:
+            people = self._store.people(user_ids, self._most_events)
+        except SQLAlchemyError as e:  # nobody is guilty: to try each alone would only take longer
+            return [e] * len(user_ids)
+        return [people[user_id] for user_id in user_ids]
+
+
+def _recommend(batch: Sequence[_Asked]) -> Sequence[_Answered | Exception]:
+    """One answer each; at most a few versions of the model meet in a batch, while one takes another's place."""
+    answers: list[_Answered | Exception] = []
+    for _, group in groupby(batch, key=lambda asked: id(asked[0])):
+        asked = list(group)
+        answers += asked[0][0].recommend_many([request for _, request in asked])
+    return answers
 
 
 def _told(request: Request, person: Person) -> Request:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
 
 from pipelines.core.config import ServeConfig
@@ -21,10 +21,11 @@ from serving.bodies import (
     RecommendBody,
 )
 from serving.guard import Guard
-from serving.items import routes_of_items
+from serving.items import add_items
 from serving.limits import check_count, check_text
-from serving.people import routes_of_people
+from serving.people import add_people
 from serving.problems import PROBLEMS, NotReadyError, add_errors
+from serving.store.keys import SCOPES
 from serving.store.store import Store
 
 
@@ -43,18 +44,18 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     add_errors(app, limits)
     answering = Answering(current, store, limits.max_events)
     guard = Guard(store.keys, limits)
-    reading, writing = (APIRouter(dependencies=[Depends(guard.wants(s))]) for s in ("read", "write"))
+    reading, writing = (guard.router(scope) for scope in SCOPES[:2])
 
     async def answer(request: Request, asked: requests.Request) -> Response:
         version, items = await answering(asked)
         return _Json(_answer(request.state.request_id, version, items))
 
-    @reading.post("/v1/recommend", response_model=RecommendAnswer, responses=PROBLEMS)
+    @reading.post("/recommend", response_model=RecommendAnswer)
     async def recommend(body: RecommendBody, request: Request) -> Response:
         """The n best items for a user, a text, a query, recent events, or any mix of them."""
         return await answer(request, _to_request(body, limits))
 
-    @reading.get("/v1/recommend/{user_id:path}", response_model=RecommendAnswer, responses=PROBLEMS)
+    @reading.get("/recommend/{user_id:id}", response_model=RecommendAnswer)
     async def recommend_to(
         user_id: Id,
         request: Request,
@@ -65,14 +66,14 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
         """The n best items for a user, by all that is known of them."""
         return await answer(request, requests.Request(user_id=user_id, n=n, offset=offset, explain=explain))
 
-    @reading.post("/v1/rank", response_model=RecommendAnswer, responses=PROBLEMS)
+    @reading.post("/rank", response_model=RecommendAnswer)
     async def rank(body: RankBody, request: Request) -> Response:
         """These items and no others, best first; those that the version in service does not know are left out."""
         check_count("item_ids", len(body.item_ids), limits.max_n)
         return await answer(request, _to_request(body, limits))
 
-    reading.include_router(routes_of_items(current, limits))
-    writing.include_router(routes_of_people(current, store, limits))
+    add_items(reading, current, limits)
+    add_people(writing, current, store, limits)
     app.include_router(reading)
     app.include_router(writing)
 

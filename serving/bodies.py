@@ -9,8 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pipelines.core.schema import MAX_WEIGHT
 from serving.store.schema import MOST_ID_CHARS
 
-# PostgreSQL keeps no text with a zero character
-Id = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID_CHARS, pattern=r"^[^\x00]+$")]
+# no control characters: PostgreSQL keeps no zero, a path loses a last line end; nor what stands for bytes of no UTF-8
+Id = Annotated[
+    str, StringConstraints(min_length=1, max_length=MOST_ID_CHARS, pattern=r"^[^\x00-\x1f\x7f\ufffd]+$")
+]
+_LEAST_WEIGHT = 1e-6
+"""Less than this is nothing in single precision, once it is squared."""
 FilterScalar = str | int | float | bool
 
 
@@ -25,7 +29,7 @@ class EventBody(Strict):
 
     item_id: Id
     event: str | None = Field(None, max_length=64, description="kind of event, as in data.event_weights")
-    weight: float = Field(1.0, gt=0, le=MAX_WEIGHT)
+    weight: float = Field(1.0, ge=_LEAST_WEIGHT, le=MAX_WEIGHT)
 
 
 class EventToStore(EventBody):

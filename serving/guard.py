@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Any
 
-from fastapi import Depends, HTTPException, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
+from serving.problems import PROBLEMS
 from serving.remembering import Remembered
 from serving.store.keys import Key, Keys, Scope
 
 REMEMBERED_SECONDS = 5.0
 """A key that is revoked opens for so long still, where it was just used; in exchange a request asks no store for it."""
+_TRUSTED_SECONDS = 600.0
+"""While the store does not answer, a key that was seen opens for so long."""
 _MOST_REMEMBERED = 10_000
 _WINDOW_SECONDS = 10
 _scheme = HTTPBearer(auto_error=False, description="a key of `kindling keys add`")
-Guarded = Callable[..., Awaitable[None]]
+_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def is_guarded(settings: ServeConfig) -> bool:
@@ -49,48 +55,66 @@ class Guard:
         # a window of ten seconds lets a second's worth of haste pass
         rate = settings.rate_limit
         self._limit = RateLimitItemPerSecond(rate * _WINDOW_SECONDS, _WINDOW_SECONDS) if rate else None
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def wants(self, scope: Scope) -> Guarded:
-        """A dependency of routes that want this scope."""
+    def router(self, scope: Scope) -> APIRouter:
+        """For routes below /v1 that want this scope."""
+        guard = self
 
-        async def check(
-            request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
-        ) -> None:
-            who = request.client.host if request.client else ""
-            if self._is_on:
-                who = (await self._allowed(given, scope)).key_id
-            self._count(who)
+        class GuardedRoute(APIRoute):
+            """Sees to it before the body is read, which a dependency would not."""
 
-        return check
+            def get_route_handler(self) -> _Handler:
+                answer = super().get_route_handler()
 
-    async def _allowed(self, given: HTTPAuthorizationCredentials | None, scope: Scope) -> Key:
-        if given is None:
-            raise _unknown("show a key: Authorization: Bearer kd_...")
-        key = await self._find(given.credentials)
-        if key is None or key.has_expired:
-            raise _unknown("this key is not known here, or not any more")
+                async def checked(request: Request) -> Response:
+                    await guard.check(request, scope)
+                    return await answer(request)
+
+                return checked
+
+        return APIRouter(
+            prefix="/v1", route_class=GuardedRoute, responses=PROBLEMS, dependencies=[Depends(_scheme)]
+        )
+
+    async def check(self, request: Request, scope: Scope) -> None:
+        """Raise HTTPException unless whoever asks may, now."""
+        address = f"address {request.client.host if request.client else ''}"
+        if not self._is_on:
+            self._count(address)
+            return
+        credentials = await _scheme(request)
+        key = await self._find(credentials.credentials if credentials else "", address)
+        self._count(key.key_id)
         if not key.may(scope):
             raise HTTPException(
                 403, f"key {key.key_id} has the scopes {', '.join(key.scopes)}; this wants {scope}"
             )
-        return key
 
-    async def _find(self, shown: str) -> Key | None:
+    async def _find(self, shown: str, address: str) -> Key:
         now = time.monotonic()
-        remembered = self._remembered.get(shown)
-        if remembered is not None and now - remembered[0] < REMEMBERED_SECONDS:
-            return remembered[1]
-        key = await run_in_threadpool(self._keys.find, shown)
-        if key is not None:  # of what is no key nothing is kept: there is no end to it
-            self._remembered.put(shown, (now, key))
+        at, key = self._remembered.get(shown) or (-_TRUSTED_SECONDS, None)
+        if key is None or now - at >= REMEMBERED_SECONDS:
+            self._count(address)  # who tries one key after the other is slowed down too
+            try:
+                key = await run_in_threadpool(self._keys.find, shown)
+            except SQLAlchemyError:
+                if key is None or now - at >= _TRUSTED_SECONDS:
+                    raise
+            else:
+                if key is not None:  # of what is no key nothing is kept: there is no end to it
+                    self._remembered.put(shown, (now, key))
+        if not shown:
+            raise _unknown("show a key: Authorization: Bearer kd_...")
+        if key is None or key.has_expired:
+            raise _unknown("this key is not known here, or not any more")
         return key
 
     def _count(self, who: str) -> None:
         if self._limit is None or self._limiter.hit(self._limit, who):
             return
         reset = self._limiter.get_window_stats(self._limit, who).reset_time
-        wait = max(1, min(_WINDOW_SECONDS, round(reset - time.time())))
+        wait = max(1, math.ceil(reset - time.time()))
         raise HTTPException(429, "too many requests; slow down", {"Retry-After": str(wait)})
 
 

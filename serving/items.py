@@ -15,9 +15,8 @@ from serving.problems import PROBLEMS, NotReadyError
 from serving.recommender import Recommender
 
 
-def routes_of_items(current: Current, limits: ServeConfig) -> APIRouter:
-    """`/v1/items` and `/v1/encode`."""
-    router = APIRouter(prefix="/v1", responses=PROBLEMS)
+def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
+    """`/items` and `/encode`."""
 
     def model_in_service() -> Recommender:
         model = current()
@@ -25,7 +24,7 @@ def routes_of_items(current: Current, limits: ServeConfig) -> APIRouter:
             raise NotReadyError
         return model
 
-    @router.get("/items/{item_id:path}/similar", response_model=SimilarAnswer, responses={404: PROBLEMS[422]})
+    @router.get("/items/{item_id:id}/similar", response_model=SimilarAnswer, responses={404: PROBLEMS[422]})
     async def similar(item_id: Id, n: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
         """The items most like one of them, by text and behaviour."""
         model = model_in_service()
@@ -44,5 +43,3 @@ def routes_of_items(current: Current, limits: ServeConfig) -> APIRouter:
         model = model_in_service()
         vectors = await run_in_threadpool(model.encode, body.texts)
         return EncodeAnswer(model_version=model.version, encoder=model.encoder_name, vectors=vectors.tolist())
-
-    return router

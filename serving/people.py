@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import Config, ServeConfig
 from pipelines.core.errors import InputError
 from pipelines.core.privacy import scrub_personal_data
+from pipelines.core.text import clean_text
 from serving.answering import Current
 from serving.batching import Batcher
 from serving.bodies import (
@@ -25,22 +29,16 @@ from serving.bodies import (
     UserBody,
 )
 from serving.limits import check_count, check_text
-from serving.problems import PROBLEMS, NotReadyError
+from serving.problems import NotReadyError
 from serving.store.store import Outcome, Store, StoredEvent
 
 _MOST_TOGETHER = 32
 """Requests whose events are written in one transaction: a disk makes few of them a second."""
 
 
-def routes_of_people(current: Current, store: Store, limits: ServeConfig) -> APIRouter:
-    """`/v1/events` and `/v1/users`."""
-    router = APIRouter(prefix="/v1", responses=PROBLEMS)
-
-    def write(batch: Sequence[list[StoredEvent]]) -> list[list[Outcome]]:
-        outcomes = iter(store.add([event for given in batch for event in given]))
-        return [[next(outcomes) for _ in given] for given in batch]
-
-    events = Batcher(write, _MOST_TOGETHER, "kindling-events")
+def add_people(router: APIRouter, current: Current, store: Store, limits: ServeConfig) -> None:
+    """`/events` and `/users`."""
+    events = Batcher(partial(_write, store), _MOST_TOGETHER, "kindling-events")
 
     def settings() -> Config:
         model = current()
@@ -64,7 +62,7 @@ def routes_of_people(current: Current, store: Store, limits: ServeConfig) -> API
             ]
         )
 
-    @router.post("/users/{user_id:path}/merge", response_model=Merged)
+    @router.post("/users/{user_id:id}/merge", response_model=Merged)
     async def merge_users(user_id: Id, body: MergeBody) -> Merged:
         """Give a user the events and words of another id, such as a session's after they have logged in.
 
@@ -75,7 +73,7 @@ def routes_of_people(current: Current, store: Store, limits: ServeConfig) -> API
         moved = await run_in_threadpool(store.merge, user_id, body.former_id)
         return Merged(user_id=user_id, moved_events=moved)
 
-    @router.get("/users/{user_id:path}", response_model=UserAnswer)
+    @router.get("/users/{user_id:id}", response_model=UserAnswer)
     async def get_user(user_id: Id) -> UserAnswer:
         """What is stored of a user: what they say of themselves, and their newest events."""
         person = (await run_in_threadpool(store.people, [user_id], limits.max_events))[user_id]
@@ -90,19 +88,25 @@ def routes_of_people(current: Current, store: Store, limits: ServeConfig) -> API
             ],
         )  # fmt: skip
 
-    @router.put("/users/{user_id:path}", response_model=UserAnswer)
+    @router.put("/users/{user_id:id}", response_model=UserAnswer)
     async def put_user(user_id: Id, body: UserBody) -> UserAnswer:
         """Write down what a user says of themselves, in place of what they said; personal data is taken out."""
         text = _without_personal_data(body.description, settings(), limits)
         await run_in_threadpool(store.put_user, user_id, text)
         return await get_user(user_id)
 
-    @router.delete("/users/{user_id:path}", response_model=Forgotten)
+    @router.delete("/users/{user_id:id}", response_model=Forgotten)
     async def forget_user(user_id: Id) -> Forgotten:
         """Delete a user's events and words; what a published version knows of them is not used any more."""
         return Forgotten(user_id=user_id, deleted_events=await run_in_threadpool(store.forget, user_id))
 
-    return router
+
+def _write(store: Store, batch: Sequence[list[StoredEvent]]) -> Sequence[list[Outcome] | Exception]:
+    try:
+        outcomes = iter(store.add([event for given in batch for event in given]))
+    except (OperationalError, PoolTimeoutError) as e:  # of the store, not of one request
+        return [e] * len(batch)
+    return [[next(outcomes) for _ in given] for given in batch]
 
 
 def _events(body: EventsBody, config: Config, limits: ServeConfig) -> list[StoredEvent]:
@@ -122,7 +126,7 @@ def _events(body: EventsBody, config: Config, limits: ServeConfig) -> list[Store
 
 def _without_personal_data(text: str, config: Config, limits: ServeConfig) -> str:
     check_text("description", text, limits)
-    if not config.privacy.scrub_user_text:
-        return text
-    clean, _ = scrub_personal_data(text, regions=config.privacy.phone_regions)
-    return clean
+    text = clean_text(text)  # as in a build: what hides behind markup or invisible characters is found too
+    if config.privacy.scrub_user_text:
+        text, _ = scrub_personal_data(text, regions=config.privacy.phone_regions)
+    return text

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,23 @@ from pipelines.core.config import ServeConfig
 from pipelines.core.errors import InputError
 
 log = logging.getLogger(__name__)
+
+
+class _IdConvertor(Convertor[str]):
+    """An id in a path. It may have slashes, and a line end at its end is a part of it, which `path` would drop."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
+register_url_convertor("id", _IdConvertor())
 
 _REQUEST_ID = re.compile("[0-9A-Za-z-]{8,64}")
 
@@ -83,7 +101,12 @@ def add_errors(app: FastAPI, limits: ServeConfig) -> None:
     async def store_fails(request: Request, error: SQLAlchemyError) -> Response:
         # its message quotes the statement, and with it what users did
         log.error("request %s: the store fails: %s", request.state.request_id, type(error).__name__)
-        return problem(request, 503, "The store does not answer", "nothing was written; try again shortly")
+        return problem(
+            request,
+            503,
+            "The store does not answer",
+            "try again shortly; an event with an event_id may safely be sent again",
+        )
 
     @app.exception_handler(NotReadyError)
     async def not_ready(request: Request, _error: NotReadyError) -> Response:
@@ -119,8 +142,8 @@ class _Identify:
             await send(message)
 
         length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._most_bytes:
-            detail = f"the body has {length} bytes, expected at most {self._most_bytes}"
+        if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > self._most_bytes):
+            detail = f"the body has {length[:18]} bytes or more, expected at most {self._most_bytes}"
             refusal = self._problem(request, 413, "The request is too large", detail)
             await refusal(scope, receive, send_with_id)
             return

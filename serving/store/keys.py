@@ -28,6 +28,7 @@ _IMPLIED: dict[Scope, frozenset[Scope]] = {
 }
 _SHAPE = re.compile(r"kd_([0-9a-f]{12})_([0-9A-Za-z_-]{43})")
 _MOST_NAME_CHARS = 100
+_MOST_SECONDS = 100 * 365 * 86_400.0
 _FIND = select(api_keys).where(api_keys.c.key_id == bindparam("wanted"))
 
 
@@ -88,8 +89,10 @@ class Keys:
             raise InputError(
                 f"scopes {', '.join(unknown) or '(none)'}: expected some of {', '.join(SCOPES)}."
             )
-        if seconds is not None and seconds <= 0:
-            raise InputError(f"a key that expires in {seconds:g} seconds would open nothing.")
+        if seconds is not None and not 0 < seconds <= _MOST_SECONDS:
+            raise InputError(
+                f"a key that expires in {seconds:g} seconds: expected more than 0, and 100 years at most."
+            )
         now = time.time()
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         values = {
@@ -125,17 +128,24 @@ class Keys:
         return [Key(r.key_id, r.name, tuple(r.scopes.split()), r.created_at, r.expires_at) for r in rows]
 
     def rotate(self, key_id: str, grace_seconds: float) -> str:
-        """A new key of the same name and scopes; the old one opens for `grace_seconds` more.
+        """A new key of the same name, scopes and lifetime; the old one opens for `grace_seconds` more.
 
         Raises:
-            InputError: there is no such key.
+            InputError: there is no such key, or it has expired.
 
         """
         old = next((key for key in self.all() if key.key_id == key_id), None)
         if old is None:
             raise InputError(f"there is no key '{key_id}'. `kindling keys list` shows them.")
-        made = self.add(old.name, old.scopes)
-        until = time.time() + max(grace_seconds, 0.0)
+        if old.has_expired:
+            raise InputError(f"key '{key_id}' has expired; `kindling keys add` makes another.")
+        if not 0 <= grace_seconds <= _MOST_SECONDS:
+            raise InputError(
+                f"a grace of {grace_seconds:g} seconds: expected 0 or more, and 100 years at most."
+            )
+        lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+        made = self.add(old.name, old.scopes, lifetime)
+        until = time.time() + grace_seconds
         if old.expires_at is not None:
             until = min(until, old.expires_at)
         with self._engine.begin() as connection:

@@ -7,6 +7,8 @@ processes use one store.
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +23,15 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
-    func,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from pipelines.core.errors import ConfigError
+from pipelines.core.errors import ArtefactError, ConfigError
 from serving.store import upgrading
 from serving.store.keys import Keys
 from serving.store.schema import events, forgotten, users
@@ -37,22 +39,22 @@ from serving.store.schema import events, forgotten, users
 Outcome = Literal["stored", "duplicate", "conflict"]
 _ROWS_AT_ONCE = 1000
 """Of one statement; SQLite takes 32,766 values."""
-_WAIT_SECONDS = 10
-"""For another writer of SQLite, or a connection to PostgreSQL."""
+_WAIT_SECONDS = 3
+"""For another writer, a statement, a connection: less than a request may take."""
+_LOG_WAIT_MS = 500
+log = logging.getLogger(__name__)
 
 
 # made once: putting a statement together takes as long as asking it
 _wanted: BindParameter[Any] = bindparam("wanted", expanding=True)
 _BY_ID = select(events).where(events.c.event_id.in_(_wanted))
-_numbered = (
-    select(
-        events,
-        func.row_number().over(partition_by=events.c.user_id, order_by=events.c.seq.desc()).label("place"),
-    )
-    .where(events.c.user_id.in_(_wanted))
-    .subquery()
+_NEWEST = (
+    select(events)
+    .where(events.c.user_id == bindparam("user_id"))
+    .order_by(events.c.seq.desc())
+    .limit(bindparam("most"))
 )
-_NEWEST = select(_numbered).where(_numbered.c.place <= bindparam("most")).order_by(_numbered.c.seq)
+_ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791012)")
 _SAID = select(users.c.user_id, users.c.description).where(users.c.user_id.in_(_wanted))
 _GONE = select(forgotten.c.user_hash).where(forgotten.c.user_hash.in_(_wanted))
 
@@ -108,7 +110,9 @@ class Store:
         self._engine = connect(url)
         upgrading.check(self._engine)
         self.keys = Keys(self._engine)
-        self._insert = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert
+        self._is_postgresql = self._engine.dialect.name == "postgresql"
+        self._insert = (postgresql if self._is_postgresql else sqlite).insert
+        self._empty_log()
 
     def close(self) -> None:
         """Give connections back."""
@@ -126,6 +130,10 @@ class Store:
         rows = [vars(e) | {"received_at": now} for e in given]
         fresh: set[str] = set()
         with self._engine.begin() as connection:
+            if self._is_postgresql:
+                # one writer at a time, as in SQLite: numbers come in the order in which they can be read, and two
+                # batches of the same events do not wait for each other for ever
+                connection.execute(_ONE_WRITER)
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 statement = (
                     self._insert(events)
@@ -149,8 +157,9 @@ class Store:
         found = {user_id: Person() for user_id in user_ids}
         wanted = list(found)
         with self._engine.connect() as connection:
-            for row in connection.execute(_NEWEST, {"wanted": wanted, "most": most}):
-                found[row.user_id].events.append(_event(row))
+            for user_id in wanted:  # one after the other: a limit for each, whatever they have
+                rows = connection.execute(_NEWEST, {"user_id": user_id, "most": most}).all()
+                found[user_id].events = [_event(row) for row in reversed(rows)]
             for user_id, description in connection.execute(_SAID, {"wanted": wanted}):
                 found[user_id].description = description
             hashes = {user_hash(user_id): user_id for user_id in wanted}
@@ -204,12 +213,23 @@ class Store:
             )
             deleted = connection.execute(delete(events).where(events.c.user_id == user_id)).rowcount
             connection.execute(delete(users).where(users.c.user_id == user_id))
-        if self._engine.dialect.name == "sqlite":
-            with (
-                self._engine.connect() as connection
-            ):  # until then what was deleted is in the log beside the file
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._empty_log()
         return deleted
+
+    def _empty_log(self) -> None:
+        """In SQLite what was deleted is in the log beside the file until the log is emptied, which readers put off."""
+        if self._is_postgresql:
+            return
+        connection = self._engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={_LOG_WAIT_MS}")
+            (is_busy, _, _) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            cursor.execute(f"PRAGMA busy_timeout={1000 * _WAIT_SECONDS}")
+            if is_busy:
+                log.warning("the store's log could not be emptied; the next deletion or start tries again")
+        finally:
+            connection.close()
 
     def read_from(self, seq: int, most: int) -> Iterator[tuple[int, StoredEvent]]:
         """At most so many events with numbers above `seq`, in their order."""
@@ -247,43 +267,59 @@ def store_url(setting: str, out: Path) -> URL:
         url = make_url(setting)
     except ArgumentError:
         url = None
-    if url is None or url.get_backend_name() not in ("sqlite", "postgresql") or not url.database:
-        raise ConfigError(
-            "serve.store: expected sqlite:////absolute/path or postgresql://user@host/database; empty: a file in OUT."
-        )
-    if url.password or "password" in url.query:
+    if url is not None and (url.password or any("password" in name.lower() for name in url.query)):
         raise ConfigError(
             "serve.store carries a password, and settings are kept with every build. Leave it out, and give it as "
             "PGPASSWORD or in ~/.pgpass, where PostgreSQL's own programs look for it."
         )
-    return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
+    if url is not None and url.database:
+        if url.drivername == "sqlite" and Path(url.database).is_absolute():
+            return url
+        if url.get_backend_name() == "postgresql":
+            return url.set(drivername="postgresql+psycopg")
+    raise ConfigError(
+        "serve.store: expected sqlite:////absolute/path or postgresql://user@host/database; empty: a file in OUT."
+    )
 
 
 def open_store(url: URL) -> Store:
     """The store, its tables made or brought up to date first.
 
     Raises:
-        ArtefactError: a newer program has made them.
+        ArtefactError: a newer program has made them, or there is no store to be had.
 
     """
-    engine = connect(url)
+    if url.get_backend_name() == "sqlite":
+        _make_private(Path(str(url.database)))
+    engine = connect(url, is_patient=True)
     try:
         upgrading.upgrade(engine)
+        return Store(url)
+    except SQLAlchemyError as e:
+        raise ArtefactError(f"the store {url!r} cannot be opened: {e.__cause__ or e}") from e
     finally:
         engine.dispose()
-    return Store(url)
 
 
-def connect(url: URL) -> Engine:
-    """An engine as this service wants it; connects to nothing yet."""
+def _make_private(path: Path) -> None:
+    """A file for the owner alone; SQLite gives those beside it the same mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as e:
+        raise ArtefactError(f"the store {path} cannot be opened: {e.strerror}. Check serve.store.") from e
+
+
+def connect(url: URL, *, is_patient: bool = False) -> Engine:
+    """An engine as this service wants it; connects to nothing yet. A patient one waits for locks without end."""
     if url.get_backend_name() == "postgresql":
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            pool_timeout=_WAIT_SECONDS,
-            connect_args={"connect_timeout": _WAIT_SECONDS},
-        )
-    engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS})
+        waits: dict[str, Any] = {"connect_timeout": _WAIT_SECONDS}
+        if not is_patient:
+            ms = 1000 * _WAIT_SECONDS
+            waits |= {"options": f"-c statement_timeout={ms} -c lock_timeout={ms}", "tcp_user_timeout": ms}
+        return create_engine(url, pool_pre_ping=True, pool_timeout=_WAIT_SECONDS, connect_args=waits)
+    engine = create_engine(
+        url, pool_timeout=_WAIT_SECONDS, connect_args={"timeout": _WAIT_SECONDS, "isolation_level": None}
+    )
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401
@@ -292,5 +328,10 @@ def connect(url: URL) -> Engine:
         cursor.execute("PRAGMA synchronous=FULL")  # what is committed survives the loss of power
         cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten, not only unlinked
         cursor.close()
+
+    # Python's module begins no transaction for statements that make tables: half a migration would stay
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
 
     return engine

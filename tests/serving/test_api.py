@@ -288,7 +288,7 @@ def test_openapi(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert {URL, "/v1/recommend/{user_id}", "/v1/events", "/v1/users/{user_id}"} <= set(schema["paths"])
     responses = schema["paths"][URL]["post"]["responses"]
-    assert set(responses) == {"200", "422", "503"}
+    assert set(responses) == {"200", "401", "403", "422", "429", "503"}
     assert "application/problem+json" in responses["503"]["content"]
     body = schema["components"]["schemas"]["RecommendBody"]
     assert body["additionalProperties"] is False
@@ -352,6 +352,9 @@ def test_a_body_beyond_the_limit_is_refused(kept: Store) -> None:
     assert refused.status_code == 413
     assert refused.headers["content-type"] == "application/problem+json"
     assert client.post("/v1/recommend", json={"query": "x"}).status_code == 503
+
+    long = {"content-type": "application/json", "content-length": "9" * 5000}
+    check_problem(client.post("/v1/recommend", content=b"{}", headers=long), 413)
 
     def without_a_length() -> Iterator[bytes]:
         yield from [b'{"query": "', *[b"x" * 50] * 4, b'"}']

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from pipelines.core.config import ServeConfig
@@ -15,7 +17,7 @@ from serving import guard
 from serving.api import create_app
 from serving.recommender import Recommender
 from serving.store.keys import Keys
-from serving.store.store import Store
+from serving.store.store import Store, connect
 from tests.conftest import kindling
 from tests.serving.databases import file_store
 from tests.serving.test_api import check_answer, check_problem
@@ -125,6 +127,7 @@ def test_rotation_leaves_time_to_change(store: Store) -> None:
     assert after.expires_at is None
     assert after.name == "a"
     store.keys.rotate(before.key_id, 1e9)  # does not prolong it
+    assert len({key.key_id for key in store.keys.all()}) == 3
     again = store.keys.find(old)
     assert again is not None
     assert again.expires_at == found.expires_at
@@ -132,6 +135,69 @@ def test_rotation_leaves_time_to_change(store: Store) -> None:
     at_once = store.keys.find(made)
     assert at_once is not None
     assert not at_once.may("read")
+
+
+def test_rotation_gives_no_more_than_there_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.keys.add("a", ["read"], 100)
+    (old,) = store.keys.all()
+    for grace in (math.nan, math.inf, -1.0):
+        with pytest.raises(InputError, match="grace"):
+            store.keys.rotate(old.key_id, grace)
+    found = store.keys.find(store.keys.rotate(old.key_id, 10))
+    assert found is not None
+    assert found.expires_at == pytest.approx(found.created_at + 100)
+    from serving.store import keys  # noqa: PLC0415
+
+    now = keys.time.time()
+    monkeypatch.setattr(keys.time, "time", lambda: now + 101)
+    with pytest.raises(InputError, match="has expired"):
+        store.keys.rotate(found.key_id, 10)
+
+
+def test_a_key_that_was_seen_opens_while_the_store_is_away(
+    guarded: TestClient, store: Store, url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, unseen = (store.keys.add(name, ["read"]) for name in "ab")
+    assert guarded.post("/v1/recommend", json={}, headers=bearer(key)).is_success
+    with connect(url).begin() as connection:
+        connection.execute(text("DROP TABLE api_keys"))
+    now = guard.time.monotonic()
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now + guard.REMEMBERED_SECONDS)
+    client = TestClient(guarded.app, raise_server_exceptions=False)
+    assert client.post("/v1/recommend", json={}, headers=bearer(key)).is_success
+    check_problem(client.post("/v1/recommend", json={}, headers=bearer(unseen)), 503)
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now + 601)
+    check_problem(client.post("/v1/recommend", json={}, headers=bearer(key)), 503)
+
+
+def test_no_body_is_read_of_who_shows_no_key(guarded: TestClient) -> None:
+    for path in ("/v1/events", "/v1/recommend"):
+        check_problem(guarded.post(path, content=b"{", headers={"content-type": "application/json"}), 401)
+
+
+def test_who_tries_keys_is_slowed_down(model: Recommender, store: Store) -> None:
+    client = TestClient(create_app(lambda: model, store, ServeConfig(auth="keys", rate_limit=1)))
+    tried = [bearer(f"kd_{n:012x}_{'x' * 43}") for n in range(15)]
+    statuses = [client.post("/v1/recommend", json={}, headers=key).status_code for key in tried]
+    assert statuses == [401] * 10 + [429] * 5
+
+
+def test_who_waits_as_told_is_let_in(
+    model: Recommender, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(create_app(lambda: model, store, ServeConfig(rate_limit=1)))
+    from limits.storage import memory  # noqa: PLC0415
+
+    now = [1e9 + 0.7]
+    for module in (memory.time, guard.time):
+        monkeypatch.setattr(module, "time", lambda: now[0])
+    for _ in range(10):
+        assert client.post("/v1/recommend", json={}).status_code == 200
+        now[0] += 0.3
+    refused = client.post("/v1/recommend", json={})
+    assert refused.status_code == 429
+    now[0] += int(refused.headers["Retry-After"])
+    assert client.post("/v1/recommend", json={}).status_code == 200
 
 
 def test_the_secret_is_not_in_the_store(tmp_path: Path) -> None:
@@ -149,6 +215,9 @@ def test_the_secret_is_not_in_the_store(tmp_path: Path) -> None:
         ("a", [], None, "expected some of"),
         ("a", ["read", "everything"], None, "everything"),
         ("a", ["read"], 0.0, "expires"),
+        ("a", ["read"], math.nan, "expires"),
+        ("a", ["read"], math.inf, "expires"),
+        ("a", ["read"], 1e13, "expires"),
     ],
 )
 def test_keys_that_cannot_be_made(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from sqlalchemy.engine import URL
 from serving.api import create_app
 from serving.recommender import Recommender
 from serving.requests import Event, Request
-from serving.store.store import Store, connect
+from serving.store.store import Store, connect, open_store
+from tests.serving.databases import Server
 from tests.serving.shop import CONFIG, Shop
 from tests.serving.test_api import check_answer, check_problem
 
@@ -78,8 +81,12 @@ def test_what_a_user_says_is_read_at_each_request(client: TestClient, model: Rec
     ]
 
 
-def test_personal_data_is_not_written_down(client: TestClient, url: URL) -> None:
-    said = "Write to jane@example.com, I love tents"
+@pytest.mark.parametrize(
+    "hidden",
+    ["jane@example.com", "jane&#64;example.com", "jane@exam<b></b>ple.com", "jane@exam\u200bple.com"],
+)
+def test_personal_data_is_not_written_down(client: TestClient, url: URL, hidden: str) -> None:
+    said = f"Write to {hidden}, I love tents"
     answer = client.put(f"/v1/users/{NEW}", json={"description": said})
     assert "jane" not in answer.json()["description"]
     assert "I love tents" in answer.json()["description"]
@@ -138,7 +145,9 @@ def test_who_is_forgotten_is_a_stranger(client: TestClient, shop: Shop, user: st
         ([click(1), {"item_id": "item-000003"}], ["events.1.user_id"]),
         ([click(1), click(2, "")], ["events.1.user_id"]),
         ([click(1), click(2, "x" * 513)], ["events.1.user_id"]),
-        ([click(1), click(2, "a\x00b")], ["events.1.user_id"]),
+        *(([click(1), click(2, f"a{c}b")], ["events.1.user_id"]) for c in "\x00\n\r\t\x7f\ufffd"),
+        ([click(1), click(2, "a\n")], ["events.1.user_id"]),
+        ([click(1), click(2, weight=1e-300)], ["events.1.weight"]),
         ([click(1), click(2, timestamp=-1)], ["events.1.timestamp"]),
         ([click(1), click(2, timestamp="yesterday")], ["events.1.timestamp"]),
         ([click(1), click(2, mood="good")], ["events.1.mood"]),
@@ -160,7 +169,7 @@ def test_words_that_are_not_as_they_should_be(client: TestClient, body: dict[str
     assert client.get(f"/v1/users/{NEW}").json()["description"] is None
 
 
-@pytest.mark.parametrize("user", ["a/b", "用户 一", "a?b#c%d", "🏔"])
+@pytest.mark.parametrize("user", ["a/b", "用户 一", "a?b#c%d", "🏔", "a/merge", "/a/"])
 def test_ids_that_a_path_has_to_quote(client: TestClient, user: str) -> None:
     from urllib.parse import quote  # noqa: PLC0415
 
@@ -184,7 +193,7 @@ def test_a_store_that_fails_is_said_and_strangers_are_answered(
         client.put("/v1/users/secret-person", json={"description": "x"}),
         client.delete("/v1/users/secret-person"),
     ):
-        check_problem(answer, 503, "nothing was written")
+        check_problem(answer, 503, "try again shortly")
         assert answer.headers["Retry-After"] == "1"
     assert "secret-person" not in caplog.text
     check_answer(client.post("/v1/recommend", json={"query": "tea"}))
@@ -227,3 +236,55 @@ def test_merging_with_oneself_or_nobody(client: TestClient) -> None:
     check_problem(client.post("/v1/users/anna/merge", json={}), 422, "former_id")
     assert client.post("/v1/users/anna/merge", json={"former_id": "nobody"}).json()["moved_events"] == 0
     assert len(client.get("/v1/users/anna").json()["events"]) == 1
+
+
+@pytest.mark.parametrize("path", ["bob%0A", "%0A", "bob%FF", "a%00b"])
+def test_an_id_that_is_almost_anothers_is_refused(client: TestClient, path: str) -> None:
+    send(client, click(1, "bob"))
+    for answer in (
+        client.delete(f"/v1/users/{path}"),
+        client.get(f"/v1/users/{path}"),
+        client.get(f"/v1/recommend/{path}"),
+    ):
+        assert answer.status_code == 422
+    assert len(client.get("/v1/users/bob").json()["events"]) == 1
+
+
+def test_strangers_are_answered_while_the_store_hangs(model: Recommender, server: Server) -> None:
+    url = server.database()
+    store = open_store(url)
+    with (
+        TestClient(create_app(lambda: model, store, CONFIG.serve), raise_server_exceptions=False) as client,
+        ThreadPoolExecutor(3) as pool,
+        connect(url).connect() as other,
+    ):
+        other.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
+        waiting = [
+            pool.submit(client.get, "/v1/recommend/anna"),
+            pool.submit(client.post, "/v1/events", json={"events": [click(1)]}),
+        ]
+        for _ in range(3):
+            check_answer(client.post("/v1/recommend", json={"query": "tea"}))
+            check_answer(client.post("/v1/recommend", json={}))
+        assert not any(future.done() for future in waiting)
+        for future in waiting:  # given up in time, not hanging for ever
+            check_problem(future.result(timeout=60), 503, "try again shortly")
+        other.rollback()
+        assert send(client, click(1)) == ["stored"]
+
+
+def test_who_describes_themselves_waits_in_the_line_of_those_with_words(
+    model: Recommender, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where: list[str] = []
+    recommend_many = model.recommend_many
+    monkeypatch.setattr(
+        model,
+        "recommend_many",
+        lambda r: (where.append(threading.current_thread().name), recommend_many(r))[1],
+    )
+    with TestClient(create_app(lambda: model, store, CONFIG.serve)) as client:
+        client.put("/v1/users/anna", json={"description": "I like tea"})
+        listed(client, "anna")
+        listed(client, "somebody")
+    assert [name.rsplit("_", 1)[0] for name in where] == ["kindling-words", "kindling-known"]

@@ -11,15 +11,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
 from serving.store.schema import metadata
-from serving.store.store import Store, StoredEvent, connect, store_url
+from serving.store.store import Store, StoredEvent, connect, open_store, store_url
 from serving.store.upgrading import upgrade
 
 A, B = "anna", "鲍勃"
@@ -100,8 +101,7 @@ def test_who_is_forgotten_may_come_back(store: Store) -> None:
 
 def test_nothing_of_the_forgotten_is_left_in_the_files(tmp_path: Path) -> None:
     url = URL.create("sqlite", database=str(tmp_path / "store.sqlite"))
-    upgrade(connect(url))
-    store, name, words = Store(url), "somebody-to-forget", "fond of zeppelins"
+    store, name, words = open_store(url), "somebody-to-forget", "fond of zeppelins"
     store.add([StoredEvent(f"{name}-{n}", name, "item", None) for n in range(500)])
     store.put_user(name, words)
 
@@ -201,14 +201,89 @@ def test_a_store_of_a_newer_program_is_refused(url: URL) -> None:
             use(url)
 
 
+def test_a_migration_that_breaks_off_is_done_again(empty_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_index = op.create_index
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(op, "create_index", fail)
+    with pytest.raises(KeyboardInterrupt):
+        open_store(empty_url)
+    monkeypatch.setattr(op, "create_index", create_index)
+    assert open_store(empty_url).add(events(1)) == ["stored"]
+
+
+def test_a_reader_in_the_way_puts_off_emptying_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = URL.create("sqlite", database=str(tmp_path / "store.sqlite"))
+    store = open_store(url)
+    store.add(events(1, 2))
+    with connect(url).connect() as reader:
+        reader.execute(text("SELECT * FROM events")).first()
+        assert store.forget(A) == 2
+        assert "could not be emptied" in caplog.text
+    Store(url)  # the next start
+    assert all(A.encode() not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_numbers_come_in_the_order_in_which_they_can_be_read(store: Store, url: URL) -> None:
+    """What commits late has no lower number than what was read before."""
+    seen: list[int] = []
+    with ThreadPoolExecutor(4) as pool:
+        writing = [
+            pool.submit(lambda w: [Store(url).add(events(100 * w + n, user=f"w{w}")) for n in range(25)], w)
+            for w in range(4)
+        ]
+        while not all(future.done() for future in writing) or len(seen) < 100:
+            seen += [number for number, _ in store.read_from(seen[-1] if seen else 0, 1000)]
+    assert len(seen) == 100
+    assert seen == sorted(seen)
+
+
+def test_batches_of_the_same_events_in_another_order(store: Store, url: URL) -> None:
+    given = events(*range(3000))
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            both = list(pool.map(lambda batch: Store(url).add(batch), (given, given[::-1])))
+            assert set(both[0]) | set(both[1]) <= {"stored", "duplicate"}
+
+
+def test_the_files_are_their_owners(tmp_path: Path) -> None:
+    open_store(URL.create("sqlite", database=str(tmp_path / "store.sqlite"))).add(events(1))
+    for path in tmp_path.glob("store.sqlite*"):
+        assert path.suffix == ".lock" or path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:////nonexistent/dir/x.sqlite", "postgresql+psycopg://nobody@127.0.0.1:1/x"]
+)
+def test_a_store_that_cannot_be_had_is_a_clear_message(address: str) -> None:
+    with pytest.raises(ArtefactError, match="cannot be opened"):
+        open_store(make_url(address))
+
+
 def test_where_the_store_is(tmp_path: Path) -> None:
     assert store_url("", tmp_path).database == str(tmp_path / "store.sqlite")
     assert store_url("sqlite:////a/b.sqlite", tmp_path).database == "/a/b.sqlite"
     assert store_url("postgresql://me@host/shop", tmp_path).drivername == "postgresql+psycopg"
-    for setting in ("mysql://host/shop", "nonsense", "postgresql://host", "sqlite://"):
+    for setting in (
+        "mysql://host/shop",
+        "nonsense",
+        "postgresql://host",
+        "sqlite://",
+        "sqlite:///rel.sqlite",
+        "sqlite:///:memory:",
+        "sqlite+aiosqlite:////x",
+    ):
         with pytest.raises(ConfigError, match="expected sqlite"):
             store_url(setting, tmp_path)
-    for setting in ("postgresql://me:secret@host/shop", "postgresql://me@host/shop?password=secret"):
+    for setting in (
+        "postgresql://me:secret@host/shop",
+        "postgresql://me@host/shop?password=secret",
+        "postgresql://me@host/shop?sslpassword=secret",
+    ):
         with pytest.raises(ConfigError, match="PGPASSWORD") as caught:
             store_url(setting, tmp_path)
         assert "secret" not in str(caught.value)

@@ -4,6 +4,8 @@ from alembic import context
 
 from serving.store.schema import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True
+)
 with context.begin_transaction():
     context.run_migrations()
