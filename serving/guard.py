@@ -95,7 +95,10 @@ class Guard:
         now = time.monotonic()
         at, key = self._remembered.get(shown) or (-_TRUSTED_SECONDS, None)
         if key is None or now - at >= REMEMBERED_SECONDS:
-            self._count(address)  # who tries one key after the other is slowed down too
+            if (
+                key is None
+            ):  # who tries one after the other is slowed down; not who was seen, by others of an address
+                self._count(address, is_one_more=False)
             try:
                 key = await run_in_threadpool(self._keys.find, shown)
             except SQLAlchemyError:
@@ -104,14 +107,19 @@ class Guard:
             else:
                 if key is not None:  # of what is no key nothing is kept: there is no end to it
                     self._remembered.put(shown, (now, key))
-        if not shown:
-            raise _unknown("show a key: Authorization: Bearer kd_...")
         if key is None or key.has_expired:
-            raise _unknown("this key is not known here, or not any more")
+            self._count(address)
+            raise _unknown(
+                "this key is not known here, or not any more"
+                if shown
+                else "show a key: Authorization: Bearer kd_..."
+            )
         return key
 
-    def _count(self, who: str) -> None:
-        if self._limit is None or self._limiter.hit(self._limit, who):
+    def _count(self, who: str, *, is_one_more: bool = True) -> None:
+        if self._limit is None or (self._limiter.hit if is_one_more else self._limiter.test)(
+            self._limit, who
+        ):
             return
         reset = self._limiter.get_window_stats(self._limit, who).reset_time
         wait = max(1, math.ceil(reset - time.time()))

@@ -182,6 +182,21 @@ def test_who_tries_keys_is_slowed_down(model: Recommender, store: Store) -> None
     assert statuses == [401] * 10 + [429] * 5
 
 
+def test_keys_behind_one_address_do_not_slow_each_other(
+    model: Recommender, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(create_app(lambda: model, store, ServeConfig(auth="keys", rate_limit=1)))
+    keys = [bearer(store.keys.add(f"shop {n}", ["read"])) for n in range(15)]
+    now = guard.time.monotonic()
+    for seconds in (0, 10):
+        monkeypatch.setattr(guard.time, "monotonic", lambda s=seconds: now + s)
+        assert {client.post("/v1/recommend", json={}, headers=key).status_code for key in keys} == {200}
+    for _ in range(20):
+        client.post("/v1/recommend", json={}, headers=bearer("nonsense"))
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now + 20)
+    assert client.post("/v1/recommend", json={}, headers=keys[0]).status_code == 200
+
+
 def test_who_waits_as_told_is_let_in(
     model: Recommender, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
