@@ -22,6 +22,19 @@ _Asked = tuple[Recommender, Request]
 _Answered = list[Recommended]
 
 
+def in_service(current: Current) -> Recommender:
+    """The version in service.
+
+    Raises:
+        NotReadyError: there is none.
+
+    """
+    model = current()
+    if model is None:
+        raise NotReadyError
+    return model
+
+
 class Answering:
     """Answers requests, those that come meanwhile together: one look into the store, one pass of the encoder."""
 
@@ -46,9 +59,7 @@ class Answering:
         """
         if request.user_id is not None:
             request = _told(request, await self._people(request.user_id))
-        model = self._current()
-        if model is None:
-            raise NotReadyError
+        model = in_service(self._current)
         batcher = self._in_words if request.user_text or request.query else self._known
         return model.version, await batcher((model, request))
 

@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from pipelines.core.config import ServeConfig
 from serving import requests
-from serving.answering import Answering, Current
+from serving.answering import Answering, Current, in_service
 from serving.bodies import (
     Asking,
     Bounds,
@@ -24,7 +24,7 @@ from serving.guard import Guard
 from serving.items import add_items
 from serving.limits import check_count, check_text
 from serving.people import add_people
-from serving.problems import PROBLEMS, NotReadyError, add_errors
+from serving.problems import PROBLEMS, add_errors
 from serving.store.keys import SCOPES
 from serving.store.store import Store
 
@@ -85,10 +85,7 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     @app.get("/health/ready", responses={503: PROBLEMS[503]})
     async def ready() -> dict[str, str]:
         """A version is loaded and answers."""
-        model = current()
-        if model is None:
-            raise NotReadyError
-        return {"status": "ready", "model_version": model.version}
+        return {"status": "ready", "model_version": in_service(current).version}
 
     return app
 

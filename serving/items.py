@@ -8,26 +8,19 @@ from fastapi import APIRouter, HTTPException, Query
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
-from serving.answering import Current
+from serving.answering import Current, in_service
 from serving.bodies import EncodeAnswer, EncodeBody, Id, SimilarAnswer
 from serving.limits import check_count, check_text
-from serving.problems import PROBLEMS, NotReadyError
-from serving.recommender import Recommender
+from serving.problems import PROBLEMS
 
 
 def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
     """`/items` and `/encode`."""
 
-    def model_in_service() -> Recommender:
-        model = current()
-        if model is None:
-            raise NotReadyError
-        return model
-
     @router.get("/items/{item_id:id}/similar", response_model=SimilarAnswer, responses={404: PROBLEMS[422]})
     async def similar(item_id: Id, n: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
         """The items most like one of them, by text and behaviour."""
-        model = model_in_service()
+        model = in_service(current)
         if not model.knows_item(item_id):
             raise HTTPException(404, f"item {item_id[:80]!r} is not in this catalogue")
         found = await run_in_threadpool(model.similar, item_id, n)
@@ -40,6 +33,6 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
         check_count("texts", len(body.texts), limits.max_texts)
         for text in body.texts:
             check_text("texts", text, limits)
-        model = model_in_service()
+        model = in_service(current)
         vectors = await run_in_threadpool(model.encode, body.texts)
         return EncodeAnswer(model_version=model.version, encoder=model.encoder_name, vectors=vectors.tolist())

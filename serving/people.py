@@ -15,7 +15,7 @@ from pipelines.core.config import Config, ServeConfig
 from pipelines.core.errors import InputError
 from pipelines.core.privacy import scrub_personal_data
 from pipelines.core.text import clean_text
-from serving.answering import Current
+from serving.answering import Current, in_service
 from serving.batching import Batcher
 from serving.bodies import (
     Acknowledged,
@@ -29,7 +29,6 @@ from serving.bodies import (
     UserBody,
 )
 from serving.limits import check_count, check_text
-from serving.problems import NotReadyError
 from serving.store.store import Outcome, Store, StoredEvent
 
 _MOST_TOGETHER = 32
@@ -40,12 +39,6 @@ def add_people(router: APIRouter, current: Current, store: Store, limits: ServeC
     """`/events` and `/users`."""
     events = Batcher(partial(_write, store), _MOST_TOGETHER, "kindling-events")
 
-    def settings() -> Config:
-        model = current()
-        if model is None:
-            raise NotReadyError
-        return model.config
-
     @router.post("/events", response_model=EventsAnswer)
     async def add_events(body: EventsBody) -> EventsAnswer:
         """Write down what users did: all of these events or, where one is not as it should be, none.
@@ -53,7 +46,7 @@ def add_people(router: APIRouter, current: Current, store: Store, limits: ServeC
         An event counts in the user's next list. Sent again with the same `event_id` it is one event still, so a caller
         that had no answer sends it again. Items that no version knows yet are welcome.
         """
-        given = _events(body, settings(), limits)
+        given = _events(body, in_service(current).config, limits)
         outcomes = await events(given)
         return EventsAnswer(
             events=[
@@ -91,7 +84,7 @@ def add_people(router: APIRouter, current: Current, store: Store, limits: ServeC
     @router.put("/users/{user_id:id}", response_model=UserAnswer)
     async def put_user(user_id: Id, body: UserBody) -> UserAnswer:
         """Write down what a user says of themselves, in place of what they said; personal data is taken out."""
-        text = _without_personal_data(body.description, settings(), limits)
+        text = _without_personal_data(body.description, in_service(current).config, limits)
         await run_in_threadpool(store.put_user, user_id, text)
         return await get_user(user_id)
 
