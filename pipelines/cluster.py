@@ -26,7 +26,6 @@ _ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
-
 _LEAST_CPUS = 2
 _PROBE_SECONDS = 5.0
 
@@ -44,12 +43,12 @@ def connect(config: RayConfig) -> None:
         ClusterError: names the address and what to check.
 
     """
+    address = config.address or os.environ.get("RAY_ADDRESS", "")
     set_environment()
     import ray  # noqa: PLC0415 - reads its environment when imported
 
     if ray.is_initialized():
         return
-    address = config.address or os.environ.get("RAY_ADDRESS", "")
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address:
         options["address"] = address
@@ -57,6 +56,7 @@ def connect(config: RayConfig) -> None:
         # fewer than four logical CPUs and Ray Data's helpers wait for each other for ever
         options |= {"num_cpus": config.num_cpus or max(4, os.cpu_count() or 1), "include_dashboard": False}
         options["address"] = "local"
+        _stay_on_loopback()
         # Ray asks every process for a token once one is set up; a start of our own needs none beyond loopback
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         if config.object_store_mb:
@@ -81,6 +81,17 @@ def connect(config: RayConfig) -> None:
             "start it with a larger --num-cpus, or raise ray.num_cpus for a start on this machine."
         )
     quiet_data()
+
+
+def _stay_on_loopback() -> None:
+    """Have the processes of a start of our own listen on 127.0.0.1 alone, as Ray has them on a Mac.
+
+    On Linux they listen on all interfaces, and run what anybody sends them.
+    """
+    from ray._private import ray_constants  # noqa: PLC0415
+
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # of the processes that Ray starts
+    ray_constants.ENABLE_RAY_CLUSTER = False  # of this one, where Ray may have been imported before
 
 
 def set_environment() -> None:

