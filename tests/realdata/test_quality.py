@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from pipelines.core.encoder import resolve_dtype
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json
 from tests.conftest import REAL_DATA, ROOT, kindling
@@ -17,6 +19,10 @@ pytestmark = [
     pytest.mark.skipif(
         not (REAL_DATA / "scientific").is_dir(),
         reason=f"no measuring data at {REAL_DATA}; it is not ours to pass on, see CONTRIBUTING.md",
+    ),
+    pytest.mark.skipif(
+        resolve_dtype("auto") == "float32" and "KINDLING_REAL_DATA" not in os.environ,
+        reason="embedding takes a quarter of an hour without bfloat16; set KINDLING_REAL_DATA to measure nevertheless",
     ),
 ]
 
