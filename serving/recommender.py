@@ -225,10 +225,12 @@ class Recommender:
     def _page(self, asked: Understood, best: Ranked) -> Ranked:
         """The places that the request is about."""
         request = asked.request
-        end = request.offset + request.n
-        order = diversify(best.scores, self._vectors[best.rows], end, self._diversity(request))
-        order = order[request.offset :]
-        return Ranked(best.rows[order], best.scores[order])
+        end, weight = request.offset + request.n, self._diversity(request)
+        places = np.arange(min(end, len(best.rows)))
+        if weight > 0:
+            places = diversify(best.scores, self._vectors[best.rows], end, weight)
+        places = places[request.offset :]
+        return Ranked(best.rows[places], best.scores[places])
 
     def _candidates(self, item_ids: Sequence[str]) -> BoolArray:
         mask = np.zeros(len(self.item_ids), dtype=bool)
