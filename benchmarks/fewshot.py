@@ -1,11 +1,13 @@
 """Fine-tuning from labels on generated data: classes from a hundred reviews, ratings and purchases of unseen pairs.
 
     python benchmarks/fewshot.py [--labels N] [--seeds N] [--threads N] [--ratings OUT] [--quick] [--out FILE]
+    python benchmarks/fewshot.py --only pairs [--shop-seed N] [--set steps=800 learning_rate=1e-4 ...]
 
 Reviews: each seed draws its own labels and its own order; what is measured is the same for all of them. Pairs: what is
 measured is of users and items that training has not seen; intervals are over its rows. Both are generated, so the
 truth is known: reviews have one right answer each, and of pairs the best that could be said is in the table. OUT is a
-build of ratings, of which the same is measured as of the generated pairs; it needs no stage after split.
+build of ratings, of which the same is measured as of the generated pairs; it needs no stage after split. On a GPU where
+torch sees one. --shop-seed and --set: to choose settings of pairs on another shop than the one that is reported.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,7 @@ from pipelines.core.finetune.tokens import Template, TokenTable, tokenize
 from pipelines.core.finetune.trainable import add_lora, learnable, set_dropout
 
 IntArray = npt.NDArray[np.int64]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ObjectiveOf = Callable[[Any, FinetuneConfig], Objective]
 """Of a tokenizer and settings."""
 PEER = "logistic regression, frozen embeddings"
@@ -67,7 +71,8 @@ FEW: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """What differs between the ways to learn from few labels; rates were chosen on other seeds' reviews."""
-PAIRWISE: dict[str, Any] = {
+Settings = dict[str, Any]
+PAIRWISE: Settings = {
     "batch_size": 64, "max_tokens": 64, "max_history": 8, "learning_rate": 5e-5, "head_learning_rate": 1e-4,
     "train": "top", "top_layers": 3,
 }  # fmt: skip
@@ -124,32 +129,40 @@ def main() -> None:
     parser.add_argument("--ratings", type=Path, help="a build whose weights are ratings")
     parser.add_argument("--config", type=Path, help="of that build")
     parser.add_argument("--name", default="a build's", help="whose ratings they are, for the page")
-    parser.add_argument("--pair-steps", type=int, help="of pairs and ratings")
+    parser.add_argument("--shop-seed", type=int, default=1, help="of the generated pairs")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of pairs, beside those of this file",
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sizes = QUICK if options.quick else Sizes()
-    if options.pair_steps:
-        sizes = replace(sizes, pair_steps=options.pair_steps)
+    pairwise = {**PAIRWISE, "steps": sizes.pair_steps, **_settings(options.set)}
     seeds = min(options.seeds, 2) if options.quick else options.seeds
     command = f"python benchmarks/fewshot.py --labels {options.labels} --seeds {options.seeds}"
-    command += f" --pair-steps {options.pair_steps}" if options.pair_steps else ""
+    command += f" --shop-seed {options.shop_seed}" if options.shop_seed != 1 else ""
+    command += f" --set {' '.join(options.set)}" if options.set else ""
     command += f" --ratings OUT --name {options.name}" if options.ratings else ""
     command += f" --only {options.only}" if options.only else ""
     # what is there to read is read first, and each part is told when it is done
     given = ratings_of(options.ratings, options.config, 2 * sizes.held_out) if options.ratings else None
+    device = f"{torch.cuda.get_device_name()}," if DEVICE == "cuda" else "No GPU,"
     head = [
         "# Fine-tuning from labels: generated data", "",
-        f"{circumstances()} {options.threads} threads, load {os.getloadavg()[0]:.1f} at the start.", "",
+        f"{circumstances()} {device} {options.threads} threads, load {os.getloadavg()[0]:.1f} at the start.", "",
         f"Command: `{command}{' --quick' if options.quick else ''}`. Encoder {EncoderConfig().model}.",
     ]  # fmt: skip
     parts: list[Callable[[], list[str]]] = [lambda: head]
     if options.only in (None, "reviews"):
         parts.append(lambda: reviews_page(options.labels, seeds, sizes))
     if options.only in (None, "pairs"):
-        parts.append(lambda: pairs_page(sizes))
+        parts.append(lambda: pairs_page(sizes, options.shop_seed, pairwise))
     if given is not None:
-        parts.append(lambda: _pairs_table(f"Ratings: {options.name}", "rating", *given, sizes))
+        parts.append(lambda: _pairs_table(f"Ratings: {options.name}", "rating", *given, pairwise))
     page = ""
     for part in parts:
         told = "\n".join(part()) + "\n"
@@ -168,7 +181,7 @@ def fit(objective_of: ObjectiveOf, settings: FinetuneConfig, train: pa.Table, he
         add_lora(model, settings)
     network = TextNetwork(model, "mean", tokenizer.pad_token_id)
     objective: Objective = objective_of(tokenizer, settings)
-    learner = Learner(network, objective.head(network))
+    learner = Learner(network, objective.head(network)).to(DEVICE)
     order = Order(len(train), settings.batch_size, 64 * settings.batch_size, settings.seed)
 
     def batches(first: int) -> Iterator[pa.Table]:
@@ -192,6 +205,20 @@ def fit(objective_of: ObjectiveOf, settings: FinetuneConfig, train: pa.Table, he
         return Trained(objective, objective.logits(encode, held), seconds)
     assert isinstance(objective, Pairwise)  # noqa: S101 - there is no third kind here
     return Trained(objective, objective.raw(encode, held), seconds)
+
+
+def _settings(given: Sequence[str]) -> Settings:
+    """Of KEY=VALUE, with values as in TOML; a word needs no quotes."""
+    pairs = [pair.partition("=") for pair in given]
+    found: Settings = {}
+    for key, is_there, value in pairs:
+        if not is_there:
+            raise SystemExit(f"--set {key}: expected KEY=VALUE, as steps=800")
+        try:
+            found |= tomllib.loads(f"{key} = {value}")
+        except tomllib.TOMLDecodeError:
+            found[key] = value
+    return found
 
 
 # reviews
@@ -273,22 +300,20 @@ def interval(values: Sequence[float] | DoubleArray, sign: str = "") -> str:
 # pairs
 
 
-def pairs_page(sizes: Sizes) -> list[str]:
+def pairs_page(sizes: Sizes, seed: int, settings: Settings) -> list[str]:
     """Ratings and purchases beside the mean, the content baseline and the truth."""
-    shop = make_shop(sizes.items, sizes.users, seed=1)
+    shop = make_shop(sizes.items, sizes.users, seed)
     lines: list[str] = []
     for task in TASKS:
-        pairs = make_pairs(shop, task, sizes.pairs_a_user, 2 * sizes.held_out, seed=1)
-        lines += _pairs_table(f"{task.capitalize()}: the generated shop", task, shop.texts, pairs, sizes)
+        pairs = make_pairs(shop, task, sizes.pairs_a_user, 2 * sizes.held_out, seed)
+        lines += _pairs_table(f"{task.capitalize()}: the generated shop", task, shop.texts, pairs, settings)
     return lines
 
 
-def _pairs_table(title: str, task: Task, texts: Texts, pairs: Pairs, sizes: Sizes) -> list[str]:
+def _pairs_table(title: str, task: Task, texts: Texts, pairs: Pairs, given: Settings) -> list[str]:
     encoder = Encoder(EncoderConfig())
     vectors = encoder.encode(texts.item_texts), encoder.encode(texts.user_texts)
-    settings = FinetuneConfig(
-        objective=task, steps=sizes.pair_steps, evaluate_every=sizes.pair_steps, **PAIRWISE
-    )
+    settings = FinetuneConfig.model_validate({"objective": task, "evaluate_every": given["steps"], **given})
     kind = Rating if task == "rating" else Purchase
     mean = float(labels_of(pairs.train).mean())
 
@@ -319,7 +344,7 @@ def _pairs_table(title: str, task: Task, texts: Texts, pairs: Pairs, sizes: Size
         "",
         f"{len(pairs.train)} pairs to learn from, {len(truth)} measured. Those measured are of users and items that "
         f"training has not seen; user and item are read {settings.pair}. Their mean label is "
-        f"{truth.mean():.3f}. {sizes.pair_steps} steps of {settings.batch_size} at {settings.max_tokens} "
+        f"{truth.mean():.3f}. {settings.steps} steps of {settings.batch_size} at {settings.max_tokens} "
         f"tokens, {settings.steps * settings.batch_size / found.seconds:.0f} pairs/s. {shown} less content: "
         f"95 % interval over {RESAMPLES} resamples of the measured pairs.",
         "",
