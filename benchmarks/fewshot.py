@@ -179,7 +179,7 @@ def fit(objective_of: ObjectiveOf, settings: FinetuneConfig, train: pa.Table, he
     torch.manual_seed(settings.seed)
     if settings.lora_rank:
         add_lora(model, settings)
-    network = TextNetwork(model, "mean", tokenizer.pad_token_id)
+    network = TextNetwork(model.to(DEVICE), "mean", tokenizer.pad_token_id)
     objective: Objective = objective_of(tokenizer, settings)
     learner = Learner(network, objective.head(network)).to(DEVICE)
     order = Order(len(train), settings.batch_size, 64 * settings.batch_size, settings.seed)

@@ -1,6 +1,6 @@
 """Contrastive fine-tuning on a GPU: the largest batch that fits, examples and tokens a second, how busy the GPU is.
 
-    python benchmarks/finetuning_gpu.py [--data DIR] [--model NAME] [--batch N] [--steps N] [--device cuda] [--out FILE]
+    python benchmarks/finetuning_gpu.py [--data DIR | --items N] [--model NAME] [--batch N] [--steps N] [--out FILE]
 
 Batches are doubled from --batch on until memory or the examples are at their end; at each size the loop of
 pipelines/core/finetune runs 2 steps to warm up and --steps that count, in bfloat16 with weights in single precision.
@@ -90,6 +90,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with items and interactions; else generated")
+    parser.add_argument("--items", type=int, help="of the generated data; 50,000, on a CPU 2,000")
     parser.add_argument("--model", default=PACKAGED)
     parser.add_argument("--batch", type=int, default=256, help="the first size")
     parser.add_argument("--max-tokens", type=int, default=64)
@@ -100,8 +101,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device here; --device cpu shows that it runs")
-    n_items = 50_000 if options.device == "cuda" else 2000
-    pairs = Pairs(options, n_items=n_items)
+    options.items = options.items or (50_000 if options.device == "cuda" else 2000)
+    pairs = Pairs(options, n_items=options.items)
     found: dict[int, Speed] = {}
     batch = options.batch
     while len(found) < options.sizes and batch <= len(pairs.rows):
@@ -120,7 +121,7 @@ def main() -> None:
 def _page(options: argparse.Namespace, found: dict[int, Speed], n_rows: int) -> list[str]:
     peak = matmul_flops(options.device)[0]
     where = torch.cuda.get_device_name() if options.device == "cuda" else "no GPU"
-    data = "--data DIR " if options.data else ""
+    data = "--data DIR " if options.data else f"--items {options.items} "
     lines = [
         "# Fine-tuning on a GPU", "", f"{circumstances()} {where}.", "",
         f"Command: `python benchmarks/finetuning_gpu.py {data}--model {options.model} --batch {options.batch} --steps "

@@ -40,11 +40,16 @@ class Forward:
             False  # decoders would keep keys and values for a next token that never comes
         )
         self.pooling = pooling
-        self.device: torch.device = model.device
         self.budget = budget or _TOKENS_PER_BATCH.get(self.device.type, 2048)
         self.pad = pad
         self.first_position = _first_position(model)
         self.is_packed = pack and enable_packing(model, self.first_position, self.budget)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; whoever trains it may move it after this was made."""
+        found: torch.device = self.model.device
+        return found
 
     @property
     def max_tokens(self) -> int | None:
