@@ -21,7 +21,7 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
     async def similar(item_id: Id, n: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
         """The items most like one of them, by text and behaviour."""
         model = in_service(current)
-        if not model.knows_item(item_id):
+        if item_id not in model.catalogue:
             raise HTTPException(404, f"item {item_id[:80]!r} is not in this catalogue")
         found = await run_in_threadpool(model.similar, item_id, n)
         items = [{"item_id": i, "score": score, "rank": rank} for rank, (i, score) in enumerate(found, 1)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.als import confidences, prior_share, row_regularization
@@ -23,17 +22,16 @@ from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
 from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
 from pipelines.core.lexical import load as load_lexical
-from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, choose
-from pipelines.core.schema import IS_HIDDEN, ITEM_ID, MAX_WEIGHT, N_INTERACTIONS, N_WANTED, TEXT, USER_ID
+from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted
+from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
-from serving.filters import filter_mask
+from serving.catalogue import Catalogue, Items
 from serving.remembering import Remembered
 from serving.requests import Event, Recommended, Request, Source
 from serving.understanding import Known, Understood, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 _MOST_TEXTS = 4096
 """Whose profiles are remembered: 8 MB at 512 numbers each."""
 
@@ -59,34 +57,32 @@ class Recommender:
         paths = BundlePaths(root)
         self.config: Config = load_config(paths.config)
         self.version: str = self.manifest["version"]
-        self.items: pa.Table = pq.read_table(paths.items)
-        self.item_ids: list[str] = self.items.column(ITEM_ID).to_pylist()
-        self._item_rows = {item: row for row, item in enumerate(self.item_ids)}
         self._user_rows = {
             u: row for row, u in enumerate(pq.read_table(paths.users).column(USER_ID).to_pylist())
         }
-        arrays, self._users = read_tensors(paths.item_arrays), read_tensors(paths.user_arrays)
+        self._users = read_tensors(paths.user_arrays)
         del self._users["factors"]  # a user's factor is solved again for each request
-        self._item_factors: FloatArray = arrays["factors"]
-        self._item_profiles: FloatArray = arrays["profiles"]
         self._maps = read_tensors(paths.text_maps)
         for name in ("user_map", "item_gramian"):  # as a user is solved for, not once a request
             self._maps[name] = self._maps[name].astype(np.float64)
         self._lexical = load_lexical(paths.lexical)
-        evidence = self.items.column(N_INTERACTIONS).to_numpy()
-        self._is_hot = evidence > 0
-        self._vectors = item_vectors(self._item_factors, self._item_profiles, evidence, self.config.blend)
-        self._ranker: Ranker = (
-            ApproximateRanker(self._vectors, load_index(paths.item_index, self._vectors.shape[1]))
-            if paths.item_index.exists()
-            else ExactRanker(self._vectors, threads)
-        )
-        self._shown = ~np.asarray(self.items.column(IS_HIDDEN).to_numpy(zero_copy_only=False), dtype=bool)
         self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
-        self._lengths = np.linalg.norm(self._vectors, axis=1)
-        self._hidden_rows = np.flatnonzero(~self._shown)
-        self._fallback_scores = self._popular()
+        self.catalogue = self._load_items(paths, threads)
         self.encoder = encoder or self._load_encoder(paths)
+
+    def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
+        table, arrays = pq.read_table(paths.items), read_tensors(paths.item_arrays)
+        factors, profiles = arrays["factors"], arrays["profiles"]
+        evidence = table.column(N_INTERACTIONS).to_numpy()
+        vectors = item_vectors(factors, profiles, evidence, self.config.blend)
+        ranker: Ranker = (
+            ApproximateRanker(vectors, load_index(paths.item_index, vectors.shape[1]))
+            if paths.item_index.exists()
+            else ExactRanker(vectors, threads)
+        )
+        typical = factors @ self._maps["user_map"][-1]
+        popularity = popular(table.column(N_WANTED).to_numpy(), typical)
+        return Catalogue.of(Items(table, factors, profiles, vectors, popularity), ranker)
 
     def _load_encoder(self, paths: BundlePaths) -> Encoder:
         settings = self.config.encoder
@@ -110,10 +106,6 @@ class Recommender:
         """Whether the build has seen this user."""
         return user_id in self._user_rows
 
-    def knows_item(self, item_id: str) -> bool:
-        """Whether an item is in this catalogue."""
-        return item_id in self._item_rows
-
     @property
     def encoder_name(self) -> str:
         """What the build calls its encoder, and which weights those are."""
@@ -128,15 +120,9 @@ class Recommender:
 
         """
         self._check_n(n)
-        vector = self._vectors[self._item_rows[item_id]]
-        length = self._lengths * float(np.linalg.norm(vector))
-        cosines = (self._vectors @ vector) / np.maximum(length, np.finfo(np.float32).tiny)
-        may = self._shown.copy()
-        may[self._item_rows[item_id]] = False
-        rows = np.flatnonzero(may)
-        best = choose(rows, cosines[rows], n)
+        best = self.catalogue.similar(self.catalogue.row(item_id), n)
         return [
-            (self.item_ids[row], score)
+            (self.catalogue.id(row), score)
             for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
         ]
 
@@ -147,18 +133,15 @@ class Recommender:
 
     def title(self, item_id: str) -> str:
         """An item's title, or the beginning of its text where it has none."""
-        row = self._item_rows[item_id]
-        name = "title" if "title" in self.items.column_names else TEXT
-        return str(self.items.column(name)[row].as_py() or "")
+        return self.catalogue.title(self.catalogue.row(item_id))
 
     def tags(self, item_id: str) -> dict[str, dict[str, float]]:
         """What the encoder made of an item: attribute to label to confidence; empty for a build without labels."""
-        row = self._item_rows[item_id]
-        found = {}
-        for name in self.config.attributes.labels:
-            labels = self.items.column(name)[row].as_py()
-            found[name] = dict(zip(labels, self.items.column(f"{name}_confidence")[row].as_py(), strict=True))
-        return found
+        record = self.catalogue.record(self.catalogue.row(item_id))
+        return {
+            name: dict(zip(record[name] or (), record[f"{name}_confidence"] or (), strict=True))
+            for name in self.config.attributes.labels
+        }
 
     def recommend(self, request: Request) -> list[Recommended]:
         """The n best items for this request, best first; fewer when filters leave fewer.
@@ -181,7 +164,7 @@ class Recommender:
                 understood.append(self._prepare(place, request, words))
             except InputError as e:
                 answers[place] = e
-        ranked = self._ranker.best([u.wanted for u in understood if u.wanted is not None])
+        ranked = self.catalogue.best([u.wanted for u in understood if u.wanted is not None])
         lists = iter(ranked)
         for u in understood:
             best = next(lists) if u.wanted is not None else self._most_popular(u)
@@ -192,11 +175,11 @@ class Recommender:
         """Who asks, as a vector, and what may be answered."""
         self._check_n(request.n, request.offset)
         known = self._understand(request, words)
-        allowed = filter_mask(self.items, request.filter) if request.filter else None
-        excluded = [self._item_rows[i] for i in request.exclude_ids if i in self._item_rows]
-        left_out = np.concatenate([self._hidden_rows, known.touched, np.array(excluded, dtype=np.int64)])
+        items = self.catalogue
+        allowed = items.mask(request.filter) if request.filter else None
+        left_out = np.concatenate([items.hidden, known.touched, items.rows_of(request.exclude_ids)])
         if request.among is not None:
-            allowed, left_out = self._candidates(request.among), np.zeros(0, dtype=np.int64)
+            allowed, left_out = items.among(items.rows_of(request.among)), np.zeros(0, dtype=np.int64)
         if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
             return Understood(place, request, known, allowed, left_out)
         profile, folded = self._user(known, request.explain)
@@ -228,28 +211,22 @@ class Recommender:
         end, weight = request.offset + request.n, self._diversity(request)
         places = np.arange(min(end, len(best.rows)))
         if weight > 0:
-            places = diversify(best.scores, self._vectors[best.rows], end, weight)
+            places = diversify(best.scores, self.catalogue.vectors(best.rows), end, weight)
         places = places[request.offset :]
         return Ranked(best.rows[places], best.scores[places])
 
-    def _candidates(self, item_ids: Sequence[str]) -> BoolArray:
-        mask = np.zeros(len(self.item_ids), dtype=bool)
-        mask[[self._item_rows[i] for i in item_ids if i in self._item_rows]] = True
-        return mask
-
     def _answer(self, asked: Understood, best: Ranked) -> list[Recommended]:
-        explain, known = asked.request.explain, asked.known
+        explain = asked.request.explain
+        places = zip(best.rows.tolist(), best.scores.tolist(), self._sources(best.rows, asked), strict=True)
         return [
             Recommended(
-                self.item_ids[row],
+                self.catalogue.id(row),
                 score,
                 rank,
-                "fallback" if asked.parts is None else self._source(row, known),
+                source,
                 self._explain(row, score, asked) if explain else None,
             )
-            for rank, (row, score) in enumerate(
-                zip(best.rows.tolist(), best.scores.tolist(), strict=True), 1 + asked.request.offset
-            )
+            for rank, (row, score, source) in enumerate(places, 1 + asked.request.offset)
         ]
 
     def _words(self, requests: Sequence[Request]) -> list[Words]:
@@ -279,6 +256,7 @@ class Recommender:
             names, weights = ["your profile", *names], [self.config.blend.own_text_items, *weights]
             words = np.concatenate([self._users["own_texts"][row][None], words])
         items, amounts = self._history(row)
+        items = self.catalogue.current(items)
         touched, old = items, merge_events(items, amounts)
         merged, new_take_part = old, False
         events = [*(e for e in request.stored if self._knows_event(e)), *request.events]
@@ -294,7 +272,7 @@ class Recommender:
 
         Of texts that come again, as what a known user says of themselves, the encoder is not asked again.
         """
-        width = self._item_profiles.shape[1]
+        width = self.catalogue.bundle.profiles.shape[1]
         keys = [(name == "your words", text) for name, text in zip(names, texts, strict=True)]
         found = {key: vector for key in set(keys) if (vector := self._texts.get(key)) is not None}
         missing = [key for key in dict.fromkeys(keys) if key not in found]
@@ -320,12 +298,12 @@ class Recommender:
 
     def _knows_event(self, event: Event) -> bool:
         known = event.event is None or event.event in self.config.data.event_weights
-        return known and event.item_id in self._item_rows
+        return known and event.item_id in self.catalogue
 
     def _new_events(self, events: Sequence[Event]) -> tuple[npt.NDArray[np.int64], FloatArray]:
         rows, weights = [], []
         for event in events:
-            if event.item_id not in self._item_rows:
+            if event.item_id not in self.catalogue:
                 raise InputError(f"events: item_id {event.item_id[:80]!r} is not in this catalogue.")
             factor = 1.0 if event.event is None else self.config.data.event_weights.get(event.event)
             if factor is None:
@@ -337,14 +315,14 @@ class Recommender:
                 raise InputError(
                     f"events: weight {event.weight} is not above 0 and at most {MAX_WEIGHT:.0f}."
                 )
-            rows.append(self._item_rows[event.item_id])
+            rows.append(self.catalogue.row(event.item_id))
             weights.append(factor * event.weight)
         return np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float32)
 
     def _user(self, known: Known, split: bool = True) -> tuple[Profile, FoldedUser]:
         settings = self.config
         profile = build_profile(
-            known.words, known.word_weights, self._item_profiles[known.event_items],
+            known.words, known.word_weights, self.catalogue.profiles(known.event_items),
             np.sign(known.event_weights), settings.blend.history_power,
         )  # fmt: skip
         n_events = np.array([len(known.event_items)], dtype=np.int32)
@@ -352,45 +330,45 @@ class Recommender:
         lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
         share = prior_share(n_events, fit.user_text_fade)
         folded = fold_in(
-            profile, self._maps["user_map"], self._item_factors[known.event_items],
+            profile, self._maps["user_map"], self.catalogue.factors(known.event_items),
             confidences(known.event_weights, settings.factorize.alpha), self._maps["item_gramian"],
             float(lam[0]), float(share[0]), split=split,
         )  # fmt: skip
         return profile, folded
 
-    def _popular(self) -> FloatArray:
-        """(I,) most popular first; items nobody touched in the order of the model's mean user."""
-        typical = self._item_factors @ self._maps["user_map"][-1]
-        spread = float(np.ptp(typical)) if len(typical) else 1.0
-        popularity = self.items.column(N_WANTED).to_numpy().astype(np.float32)
-        scores = popularity + (typical - typical.min(initial=np.inf)) / (2.0 * (spread or 1.0))
-        return np.asarray(scores, dtype=np.float32)
-
     def _most_popular(self, asked: Understood) -> Ranked:
-        may = np.ones(len(self.item_ids), dtype=bool) if asked.allowed is None else asked.allowed.copy()
-        may[asked.left_out] = False
-        rows = np.flatnonzero(may)
-        return choose(rows, self._fallback_scores[rows], self._depth(asked.request))
+        return self.catalogue.most_popular(self._depth(asked.request), asked.allowed, asked.left_out)
 
-    def _source(self, row: int, known: Known) -> Source:
-        if not len(known.event_items) or not self._is_hot[row]:
-            return "text"
-        return "fold_in" if known.new_take_part else "hot"
+    def _sources(self, rows: npt.NDArray[np.int64], asked: Understood) -> list[Source]:
+        known = asked.known
+        if asked.parts is None:
+            return ["fallback"] * len(rows)
+        if not len(known.event_items):
+            return ["text"] * len(rows)
+        behaviour: Source = "fold_in" if known.new_take_part else "hot"
+        return [behaviour if is_hot else "text" for is_hot in self.catalogue.has_behaviour(rows)]
 
     def _explain(self, row: int, score: float, asked: Understood) -> dict[str, float]:
         """Shares of one score: what everybody gets, each text, each event."""
         if asked.parts is None:
             return {"popularity": score}
         known, (profile, folded) = asked.known, asked.parts
-        n_factors = self._item_factors.shape[1]
-        vector = self._vectors[row].astype(np.float64)
+        n_factors = self.catalogue.bundle.factors.shape[1]
+        vector = self.catalogue.vectors(np.array([row]))[0].astype(np.float64)
         y, p = vector[:n_factors], np.sqrt(self.config.blend.gamma) * vector[n_factors:]
         parts = {"typical user": float(folded.constant @ y)}
         for name, x_part, p_part in zip(known.word_names, folded.words, profile.words, strict=True):
             parts[name] = float(x_part @ y + p_part @ p)
         for event, x_part, p_part in zip(known.event_items, folded.events, profile.events, strict=True):
-            parts[f"item {self.item_ids[event]}"] = float(x_part @ y + p_part @ p)
+            parts[f"item {self.catalogue.id(event)}"] = float(x_part @ y + p_part @ p)
         return parts
+
+
+def popular(wanted: npt.NDArray[np.int64], typical: FloatArray) -> FloatArray:
+    """(I,) most wanted first; items nobody touched in the order of the model's mean user."""
+    spread = float(np.ptp(typical)) if len(typical) else 1.0
+    scores = wanted.astype(np.float32) + (typical - typical.min(initial=np.inf)) / (2.0 * (spread or 1.0))
+    return np.asarray(scores, dtype=np.float32)
 
 
 def load_current(out: Path, encoder: Encoder | None = None, threads: int = 1) -> Recommender:

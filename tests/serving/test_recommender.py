@@ -382,7 +382,7 @@ def test_lists_are_those_of_scoring_every_item(model: Recommender, shop: Shop) -
         request = Request(user_id=shop.user_ids[row], n=EVERYTHING)
         asked = model._prepare(0, request, *model._words([request]))
         assert asked.wanted is not None
-        every = model._vectors @ asked.wanted.user
+        every = model.catalogue.bundle.vectors @ asked.wanted.user
         every[asked.left_out] = -np.inf
         order = [shop.item_ids[i] for i in np.argsort(-every, kind="stable") if np.isfinite(every[i])]
         assert ids(model.recommend(request)) == order
@@ -396,11 +396,11 @@ def test_a_build_with_an_index_answers_from_it(out: Path, model: Recommender, en
         assert paths.item_index.exists() is there
     write_manifest(paths, "v1", {"encoder": read_json(paths.manifest)["encoder"]})
     indexed = Recommender(paths.root, encoder)
-    assert isinstance(indexed._ranker, ApproximateRanker)
+    assert isinstance(indexed.catalogue.ranker, ApproximateRanker)
     for request in (
         Request(query="tea"),
         Request(user_id="user-000002", n=EVERYTHING),
-        Request(query="tea", filter={"price": {"max": 40}}, exclude_ids=indexed.item_ids[:30]),
+        Request(query="tea", filter={"price": {"max": 40}}, exclude_ids=indexed.catalogue.ids[:30]),
         Request(query="tea", filter={"brand": "nobody"}),
     ):  # so few items that none can be missed
         assert indexed.recommend(request) == model.recommend(request)
@@ -479,7 +479,7 @@ def test_pages_are_parts_of_one_list(model: Recommender, asked: dict[str, str], 
 def test_various_items_are_less_alike(model: Recommender) -> None:
     def likeness(diversity: float) -> float:
         found = model.recommend(Request(query="tea", n=10, diversity=diversity))
-        vectors = model._vectors[[model._item_rows[item.item_id] for item in found]]
+        vectors = model.catalogue.vectors(model.catalogue.rows_of([item.item_id for item in found]))
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return float(np.triu(unit @ unit.T, 1).sum())
 
