@@ -20,6 +20,7 @@ from pipelines.core.config import ServeConfig
 from pipelines.core.errors import ConfigError
 from serving.api import create_app
 from serving.holder import CurrentRecommender
+from serving.live import LiveRecommender
 from serving.store.store import Store, open_store, store_url
 
 APP_NAME = "kindling"
@@ -40,8 +41,10 @@ def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
     torch.set_num_threads(1)
     # the loop that reads requests and the threads that answer them take turns more often than every 5 ms
     sys.setswitchinterval(_SWITCH_SECONDS)
-    holder = CurrentRecommender(out, settings.reload_seconds, threads)
-    return create_app(holder, Store(store_url(settings.store, out)), settings)
+    store = Store(store_url(settings.store, out))
+    version = CurrentRecommender(out, settings.reload_seconds, threads)
+    live = LiveRecommender(version, store, settings.items_seconds, settings.max_events)
+    return create_app(live, store, settings)
 
 
 def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:

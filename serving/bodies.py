@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -233,3 +233,33 @@ class EncodeAnswer(BaseModel):
     model_version: str
     encoder: str
     vectors: list[list[float]]
+
+
+class ItemFieldsBody(Strict):
+    """What is said of an item."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"fields": {"title": "Two-person tent", "description": "Light and waterproof", "price": 149}}
+            ]
+        }
+    )
+
+    fields: dict[str, Any] = Field(
+        min_length=1,
+        description="column to value; the columns are those of the items of the version in service",
+    )
+
+
+class ItemFields(BaseModel):
+    """What is known of an item."""
+
+    item_id: str
+    fields: dict[str, Any] = Field(description="those that have a value")
+
+
+class Withdrawn(BaseModel):
+    """An item that is shown no more."""
+
+    item_id: str

@@ -143,6 +143,14 @@ class Catalogue:
         """Whether there is such an item, shown or hidden."""
         return item_id in self.rows or (self.late is not None and item_id in self.late.rows)
 
+    def is_built(self, item_id: str) -> bool:
+        """Whether the bundle has it, as it is or as it was."""
+        return item_id in self.rows
+
+    def built(self, item_id: str) -> dict[str, Any] | None:
+        """All columns of an item as the bundle has it; None: it has not."""
+        return self.record(self.rows[item_id]) if item_id in self.rows else None
+
     def row(self, item_id: str) -> int:
         """Of an item that is there."""
         if self.late is not None and item_id in self.late.rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ from serving.requests import Event, Recommended, Request, Source
 from serving.understanding import Known, Understood, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
+Matrix = npt.NDArray[Any]
 _MOST_TEXTS = 4096
 """Whose profiles are remembered: 8 MB at 512 numbers each."""
 
@@ -63,7 +65,12 @@ class Recommender:
         self._users = read_tensors(paths.user_arrays)
         del self._users["factors"]  # a user's factor is solved again for each request
         self._maps = read_tensors(paths.text_maps)
-        for name in ("user_map", "item_gramian"):  # as a user is solved for, not once a request
+        for name in (
+            "user_map",
+            "item_map",
+            "user_gramian",
+            "item_gramian",
+        ):  # as a user is solved for, not once a request
             self._maps[name] = self._maps[name].astype(np.float64)
         self._lexical = load_lexical(paths.lexical)
         self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
@@ -81,7 +88,9 @@ class Recommender:
             else ExactRanker(vectors, threads)
         )
         typical = factors @ self._maps["user_map"][-1]
-        popularity = popular(table.column(N_WANTED).to_numpy(), typical)
+        self._least_typical = float(typical.min(initial=np.inf))
+        self._typical_spread = (float(np.ptp(typical)) if len(typical) else 1.0) or 1.0
+        popularity = self.popularity(table.column(N_WANTED).to_numpy(), factors)
         return Catalogue.of(Items(table, factors, profiles, vectors, popularity), ranker)
 
     def _load_encoder(self, paths: BundlePaths) -> Encoder:
@@ -105,6 +114,48 @@ class Recommender:
     def knows_user(self, user_id: str) -> bool:
         """Whether the build has seen this user."""
         return user_id in self._user_rows
+
+    def with_late(self, items: Items | None) -> Recommender:
+        """The same version with these items beside its own; shares everything else."""
+        other = copy.copy(self)
+        other.catalogue = self.catalogue.with_late(items)
+        return other
+
+    @property
+    def item_map(self) -> Matrix:
+        """(E + 1, F) B: from an item's text features to the factor they predict."""
+        return self._maps["item_map"]
+
+    @property
+    def user_gramian(self) -> Matrix:
+        """(F, F) X'X."""
+        return self._maps["user_gramian"]
+
+    @property
+    def n_users(self) -> int:
+        """Of this version."""
+        return len(self._user_rows)
+
+    @property
+    def n_text(self) -> int:
+        """Columns of a profile that are of its text; extra blocks come after them."""
+        return len(self._maps["item_mean"])
+
+    def item_profiles(self, texts: Sequence[str]) -> FloatArray:
+        """(texts, E) as in a build, with nothing in extra blocks."""
+        return self._text_profiles(texts, [self._maps["item_mean"]] * len(texts))
+
+    def popularity(self, wanted: npt.NDArray[np.int64], factors: FloatArray) -> FloatArray:
+        """(n,) scores: most wanted first; items nobody touched in the order of the model's mean user."""
+        typical = factors @ self._maps["user_map"][-1]
+        part = np.clip((typical - self._least_typical) / (2.0 * self._typical_spread), 0.0, 0.5)
+        return np.asarray(wanted.astype(np.float32) + part, dtype=np.float32)
+
+    def user_factor(self, request: Request) -> FloatArray:
+        """(F,) of who asks, folded in."""
+        (words,) = self._words([request])
+        _, folded = self._user(self._understand(request, words), split=False)
+        return folded.total.astype(np.float32)
 
     @property
     def encoder_name(self) -> str:
@@ -277,15 +328,21 @@ class Recommender:
         found = {key: vector for key in set(keys) if (vector := self._texts.get(key)) is not None}
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing:
-            new = [text for _, text in missing]
             means = [self._maps["user_mean" if is_own else "item_mean"] for is_own, _ in missing]
-            meaning = self.encoder.encode(new)
-            raw = np.concatenate([meaning, self._lexical.transform(new)], axis=1)
-            profiles = text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight)
-            for key, vector in zip(missing, pad(profiles, width), strict=True):
+            profiles = self._text_profiles([text for _, text in missing], means)
+            for key, vector in zip(missing, profiles, strict=True):
                 found[key] = vector
                 self._texts.put(key, vector)
         return np.array([found[key] for key in keys], dtype=np.float32).reshape(len(keys), width)
+
+    def _text_profiles(self, texts: Sequence[str], means: Sequence[FloatArray]) -> FloatArray:
+        width = self.catalogue.bundle.profiles.shape[1]
+        if not texts:
+            return np.zeros((0, width), dtype=np.float32)
+        meaning = self.encoder.encode(texts)
+        raw = np.concatenate([meaning, self._lexical.transform(texts)], axis=1)
+        profiles = text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight)
+        return pad(profiles, width)
 
     def _has_own_text(self, row: int | None) -> bool:
         return row is not None and bool(np.any(self._users["own_texts"][row]))
@@ -362,13 +419,6 @@ class Recommender:
         for event, x_part, p_part in zip(known.event_items, folded.events, profile.events, strict=True):
             parts[f"item {self.catalogue.id(event)}"] = float(x_part @ y + p_part @ p)
         return parts
-
-
-def popular(wanted: npt.NDArray[np.int64], typical: FloatArray) -> FloatArray:
-    """(I,) most wanted first; items nobody touched in the order of the model's mean user."""
-    spread = float(np.ptp(typical)) if len(typical) else 1.0
-    scores = wanted.astype(np.float32) + (typical - typical.min(initial=np.inf)) / (2.0 * (spread or 1.0))
-    return np.asarray(scores, dtype=np.float32)
 
 
 def load_current(out: Path, encoder: Encoder | None = None, threads: int = 1) -> Recommender:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData(
     naming_convention={
@@ -30,6 +30,7 @@ events = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_events_user_id", events.c.user_id, events.c.seq)
+Index("ix_events_item_id", events.c.item_id, events.c.seq)
 
 users = Table(
     "users",
@@ -56,4 +57,14 @@ api_keys = Table(
     Column("scopes", String(100), nullable=False, comment="with spaces between"),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, comment="seconds since 1970, UTC; null: never"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("item_id", String(MOST_ID_CHARS), primary_key=True),
+    Column("change", BigInteger, nullable=False, unique=True, comment="rises with every change"),
+    Column("fields", Text, comment="JSON, column to value; null: withdrawn"),
+    Column("is_whole", Boolean, nullable=False, comment="else beside what a build knows"),
+    Column("updated_at", Double, nullable=False),
 )

@@ -23,6 +23,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     select,
     text,
     update,
@@ -33,8 +34,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
 from serving.store import upgrading
+from serving.store.items import ItemChanges
 from serving.store.keys import Keys
-from serving.store.schema import events, forgotten, users
+from serving.store.schema import events, forgotten, items, users
 
 Outcome = Literal["stored", "duplicate", "conflict"]
 _ROWS_AT_ONCE = 1000
@@ -54,6 +56,16 @@ _NEWEST = (
     .order_by(events.c.seq.desc())
     .limit(bindparam("most"))
 )
+_NEWEST_OF = (
+    select(events)
+    .where(events.c.item_id == bindparam("item_id"))
+    .order_by(events.c.seq.desc())
+    .limit(bindparam("most"))
+)
+_TOUCH = update(items).where(items.c.item_id == "").values(change=items.c.change)
+"""Writes nothing, and takes SQLite's lock for writing."""
+_N_USERS = select(func.count(func.distinct(events.c.user_id)))
+_LAST_GONE = select(func.coalesce(func.max(forgotten.c.forgotten_at), 0.0))
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791012)")
 _SAID = select(users.c.user_id, users.c.description).where(users.c.user_id.in_(_wanted))
 _GONE = select(forgotten.c.user_hash).where(forgotten.c.user_hash.in_(_wanted))
@@ -111,6 +123,7 @@ class Store:
         upgrading.check(self._engine)
         self.keys = Keys(self._engine)
         self._is_postgresql = self._engine.dialect.name == "postgresql"
+        self.items = ItemChanges(self._engine, self._alone)
         self._insert = (postgresql if self._is_postgresql else sqlite).insert
         self._empty_log()
 
@@ -130,10 +143,7 @@ class Store:
         rows = [vars(e) | {"received_at": now} for e in given]
         fresh: set[str] = set()
         with self._engine.begin() as connection:
-            if self._is_postgresql:
-                # one writer at a time, as in SQLite: numbers come in the order in which they can be read, and two
-                # batches of the same events do not wait for each other for ever
-                connection.execute(_ONE_WRITER)
+            self._alone(connection)
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 statement = (
                     self._insert(events)
@@ -151,6 +161,13 @@ class Store:
                 outcomes.append("stored" if e.event_id in fresh else "duplicate")
                 fresh.discard(e.event_id)  # the same once more in this batch
         return outcomes
+
+    def _alone(self, connection: Connection) -> None:
+        """Be the only writer: numbers come in the order in which they can be read, and nobody waits in a circle."""
+        if self._is_postgresql:
+            connection.execute(_ONE_WRITER)
+        else:  # as here; but a transaction that reads before it writes would fail where another was faster
+            connection.execute(_TOUCH)
 
     def people(self, user_ids: Sequence[str], most: int) -> dict[str, Person]:
         """What is stored of these users, and of each the newest `most` events."""
@@ -206,10 +223,11 @@ class Store:
         """
         with self._engine.begin() as connection:
             # the note first: whoever asks meanwhile finds too little rather than too much
+            now = {"forgotten_at": time.time()}
             connection.execute(
                 self._insert(forgotten)
-                .values(user_hash=user_hash(user_id), forgotten_at=time.time())
-                .on_conflict_do_nothing(index_elements=[forgotten.c.user_hash])
+                .values(user_hash=user_hash(user_id), **now)
+                .on_conflict_do_update(index_elements=[forgotten.c.user_hash], set_=now)
             )
             deleted = connection.execute(delete(events).where(events.c.user_id == user_id)).rowcount
             connection.execute(delete(users).where(users.c.user_id == user_id))
@@ -230,6 +248,25 @@ class Store:
                 log.warning("the store's log could not be emptied; the next deletion or start tries again")
         finally:
             connection.close()
+
+    def who_had(self, item_ids: Sequence[str], most: int) -> dict[str, list[StoredEvent]]:
+        """The newest events of each of these items, at most so many each, oldest first."""
+        found: dict[str, list[StoredEvent]] = {}
+        with self._engine.connect() as connection:
+            for item_id in item_ids:
+                rows = connection.execute(_NEWEST_OF, {"item_id": item_id, "most": most}).all()
+                found[item_id] = [_event(row) for row in reversed(rows)]
+        return found
+
+    def n_users(self) -> int:
+        """How many users have events."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(_N_USERS).scalar_one())
+
+    def last_forgotten(self) -> float:
+        """When a user was last forgotten, in seconds since 1970; 0: nobody was."""
+        with self._engine.connect() as connection:
+            return float(connection.execute(_LAST_GONE).scalar_one())
 
     def read_from(self, seq: int, most: int) -> Iterator[tuple[int, StoredEvent]]:
         """At most so many events with numbers above `seq`, in their order."""

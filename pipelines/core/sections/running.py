@@ -73,6 +73,10 @@ class ServeConfig(Section):
     reload_seconds: Annotated[float, Field(gt=0)] = Field(
         2.0, description="how often a replica looks for a newly published version"
     )
+    items_seconds: Annotated[float, Field(gt=0)] = Field(
+        0.5,
+        description="how often a replica looks for items that have come or changed, and for their first events",
+    )
 
 
 class RayConfig(Section):
