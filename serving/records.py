@@ -68,6 +68,8 @@ def _array(name: str, value: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN40
             raise pa.ArrowTypeError("a text is no list")  # Arrow would take its characters for one
         if isinstance(value, str) and pa.types.is_temporal(kind):
             return pa.array([value]).cast(kind)
+        if isinstance(value, float) and pa.types.is_integer(kind) and not value.is_integer():
+            raise pa.ArrowTypeError("no whole number")  # Arrow would cut it
         if isinstance(value, int) and pa.types.is_floating(kind):
             value = float(value)
         return pa.array([value], kind)

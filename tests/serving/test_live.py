@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
@@ -18,7 +19,7 @@ from pipelines.core.storage import read_tensors
 from serving.api import create_app
 from serving.live import LiveRecommender
 from serving.recommender import Recommender
-from serving.records import to_row
+from serving.records import check_fields, to_row
 from serving.requests import Event, Request
 from serving.store.store import Store, StoredEvent
 from tests.serving.shop import CONFIG, Shop
@@ -321,3 +322,21 @@ def test_a_row_is_what_a_build_would_make(model: Recommender) -> None:
     assert set(row) == set(table.column_names)
     with pytest.raises(InputError, match="is_hidden"):
         to_row("x", {"is_hidden": "perhaps"}, table, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (pa.int64(), [5, 5.0, None], [1.5, 10**30, "5", True, [5]]),
+        (pa.float64(), [5, 0.5], ["0.5", True, {"a": 1}, 10**400]),
+        (pa.timestamp("us", "UTC"), ["2026-01-02T03:04:05Z"], ["yesterday", [1]]),
+        (pa.list_(pa.string()), [["茶", "tea"], []], ["tea", [1], {"a": 1}]),
+        (pa.bool_(), [True], [1, "yes"]),
+    ],
+)
+def test_values_are_of_their_column(kind: pa.DataType, good: list[object], bad: list[object]) -> None:
+    for value in good:
+        check_fields({"x": value}, {"x": kind})
+    for value in bad:
+        with pytest.raises(InputError, match="x is"):
+            check_fields({"x": value}, {"x": kind})
