@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import ConfigError
 from serving.api import create_app
+from serving.experiments.versions import OtherVersions
 from serving.holder import CurrentRecommender
 from serving.store.store import Store, open_store, store_url
 
@@ -41,7 +42,8 @@ def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
     # the loop that reads requests and the threads that answer them take turns more often than every 5 ms
     sys.setswitchinterval(_SWITCH_SECONDS)
     holder = CurrentRecommender(out, settings.reload_seconds, threads)
-    return create_app(holder, Store(store_url(settings.store, out)), settings)
+    others = OtherVersions(out, holder, threads)
+    return create_app(holder, Store(store_url(settings.store, out)), settings, others)
 
 
 def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:

@@ -73,6 +73,9 @@ class ServeConfig(Section):
     reload_seconds: Annotated[float, Field(gt=0)] = Field(
         2.0, description="how often a replica looks for a newly published version"
     )
+    experiment_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        5.0, description="how often a replica looks for experiments that were started, changed or stopped"
+    )
 
 
 class RayConfig(Section):
