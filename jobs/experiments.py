@@ -18,10 +18,9 @@ from pipelines.core.config import load_config
 from pipelines.core.errors import InputError
 from pipelines.core.experiments.planning import detectable_effect, users_needed
 from pipelines.core.layout import Layout
-from serving.experiments.checking import check_definition
+from serving.experiments.checking import check_definition, check_version
 from serving.experiments.definition import Definition
 from serving.experiments.report import ALPHA, Difference, Interval, Report
-from serving.experiments.versions import check_version
 from serving.store.experiments import Experiment, Experiments
 from serving.store.store import open_store, store_url
 

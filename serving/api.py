@@ -55,7 +55,7 @@ def create_app(
 
     async def answer(request: Request, asked: requests.Request) -> Response:
         asked, part = await participation(asked)
-        version, items = await answering(asked, part and part.model)
+        version, items = await answering(asked, part.model if part else None)
         if part is not None:
             participation.note(part)
         return _Json(_answer(request.state.request_id, version, items, part))

@@ -94,7 +94,7 @@ def load_version(
         layout: of the build.
         version: its name.
         threads: that rank.
-        previous: in memory; the encoder is the largest thing there: the same one goes on, it is not loaded beside itself.
+        previous: in memory. The encoder is the largest thing there: the same one goes on, not loaded beside itself.
 
     Raises:
         ArtefactError: the version is gone or not whole.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pipelines.core.errors import InputError
+from pipelines.core.bundle import check_bundle
+from pipelines.core.errors import ArtefactError, InputError
+from pipelines.core.layout import Layout
 from serving.experiments.definition import Definition
 
 
@@ -41,3 +43,19 @@ def no_versions(version: str) -> None:
 
     """
     raise InputError(f"version '{version}' cannot be tried: this service has no other versions.")
+
+
+def check_version(layout: Layout, version: str) -> None:
+    """See that a published version is there and whole.
+
+    Raises:
+        InputError: it is not.
+
+    """
+    try:
+        check_bundle(layout.bundle(version))
+    except (ArtefactError, OSError) as e:
+        there = sorted(path.parent.name for path in layout.bundles.glob("*/manifest.json"))
+        raise InputError(
+            f"version '{version}' cannot be tried: {e} Published here: {', '.join(there)}."
+        ) from e

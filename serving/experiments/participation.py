@@ -2,8 +2,8 @@
 
     request with a user_id -> the experiment its user is in, if any -> the variant's settings -> the answer -> exposure
 
-An experiment one of whose variants cannot be answered here (its version is gone, or still being loaded) takes no part for
-anybody: were only the users of that variant left out, those who remain would not be comparable.
+An experiment one of whose variants cannot be answered here (its version is gone, or still being loaded) takes no part
+for anybody: were only the users of that variant left out, those who remain would not be comparable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_WAITING = 10_000
 """Exposures while the store does not answer; beyond it they are left for the user's next request."""
 _MOST_REMEMBERED = 100_000
 _REMEMBERED_SECONDS = 600.0
-"""Then an exposure is written again, which changes nothing, unless it was deleted: the user was forgotten and is back."""
+"""Then an exposure is written again, which changes nothing unless it was deleted: who was forgotten is back."""
 _MOST_WAIT_SECONDS = 0.5
 """For the first look of a replica; without it requests are answered as if there were no experiment."""
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipelines.core.bundle import BundlePaths, check_bundle
-from pipelines.core.errors import ArtefactError, InputError
+from pipelines.core.bundle import BundlePaths
 from pipelines.core.layout import Layout
+from serving.experiments.checking import check_version
 from serving.holder import load_version
 from serving.recommender import Recommender
 
@@ -91,19 +91,3 @@ class OtherVersions:
             return BundlePaths(self._layout.bundle(version)).manifest.stat().st_mtime_ns
         except OSError:
             return 0
-
-
-def check_version(layout: Layout, version: str) -> None:
-    """See that a published version is there and whole.
-
-    Raises:
-        InputError: it is not.
-
-    """
-    try:
-        check_bundle(layout.bundle(version))
-    except (ArtefactError, OSError) as e:
-        there = sorted(path.parent.name for path in layout.bundles.glob("*/manifest.json"))
-        raise InputError(
-            f"version '{version}' cannot be tried: {e} Published here: {', '.join(there)}."
-        ) from e

@@ -82,7 +82,7 @@ class Experiments:
             _lock(connection)
             if _find(connection, definition.name) is not None:
                 raise InputError(
-                    f"there is an experiment '{definition.name}' already; its results stay under its name. Take another."
+                    f"there is an experiment '{definition.name}' already; results stay under a name. Take another."
                 )
             slots = _share_out(connection, definition.name, definition.traffic)
             made = Experiment(definition, secrets.token_hex(16), slots, time.time())

@@ -115,7 +115,7 @@ def _of_users(metric: Metric) -> Select[tuple[str, float, float]]:
         when < table.first_seen + bindparam("seconds"),
     )
     # without an event there is one row for the user, of nulls
-    is_one = events.c.event_id.is_not(None)
+    is_one: ColumnElement[bool] = events.c.event_id.is_not(None)
     if metric.event is not None:
         is_one = and_(is_one, func.coalesce(events.c.event == metric.event, false()))
     x: ColumnElement[float] = func.sum(case((is_one, 1.0), else_=0.0))

@@ -1,4 +1,4 @@
-"""A/B tests: users stay where they are, figures are those of textbooks and of resampling, looking often does no harm."""
+"""A/B tests: users stay where they are, figures are those of textbooks and resampling, looking often does no harm."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which users are in an experiment and which variant each of them sees: by hash, so that nothing is kept of anybody.
 
-A user's hash falls into one of `N_SLOTS` slots. Owners, which are the experiments or the variants of one, hold slots. An
-owner that grows takes slots nobody holds, so all others keep every user they have (Bakshy, Eckles and Bernstein 2014,
-"Designing and deploying online field experiments", section 4.2: segments of a namespace).
+A user's hash falls into one of `N_SLOTS` slots. Owners, which are the experiments or the variants of one, hold slots.
+An owner that grows takes slots nobody holds, so all others keep every user they have (Bakshy, Eckles and Bernstein
+2014, "Designing and deploying online field experiments": segments of a namespace).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What variants did, with intervals; the user is the unit, for users are what is drawn by lot.
 
 A metric is a ratio of sums over users, sum x / sum d. Where d is 1 for everybody it is a mean, and all formulas become
-those of means. The variance of a ratio is by the delta method (Deng, Knoblich and Lu 2018, "Applying the delta method in
-metric analytics", section 3): that of the mean of r_i = (x_i - R d_i) / mean(d).
+those of means. The variance of a ratio is by the delta method (Deng, Knoblich and Lu 2018, "Applying the delta method
+in metric analytics"): that of the mean of r_i = (x_i - R d_i) / mean(d).
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """Intervals that hold however often and whenever one looks.
 
-An asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, "Time-uniform central limit theory
-and asymptotic confidence sequences", Annals of Statistics 52(6), theorem 2.2): with x = n rho^2,
+An asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, "Time-uniform central limit
+theory and asymptotic confidence sequences", Annals of Statistics 52(6), the normal mixture): with x = n rho^2,
 
     estimate +- standard error * sqrt((x + 1) / x * log((x + 1) / alpha^2))
 
 covers at all n together with probability 1 - alpha, in the limit of a late first look. Turned round it is the mixture
-sequential probability ratio test of Johari, Koomen, Pekelis and Walsh (2022, Operations Research 70(3)) with a normal mixture.
+sequential probability ratio test of Johari, Koomen, Pekelis and Walsh (2022, "Always valid inference", Operations
+Research 70(3)).
 
-It holds for estimates that are, nearly, means over users who come one after the other, independent, with finite variance
-and nothing that changes about a user once they are counted. Hence outcomes within a fixed time after the first exposure,
-of users whose time is over; counts that go on growing, of the same users, are no such sequence.
+It holds for estimates that are, nearly, means over users who come one after the other, independent, of finite variance,
+of whom nothing changes once they are counted. Hence outcomes within a fixed time after the first exposure, of users
+whose time is over; counts that go on growing, of the same users, are no such sequence.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from scipy.special import lambertw
 
 @cache
 def rho_squared(planned: int, alpha: float) -> float:
-    """The mixture's variance for which the interval is narrowest at `planned` users: y - log y = 1 - log alpha^2, y = x + 1.
+    """The mixture's variance for which the interval is narrowest at `planned` users; fixed before there are data.
 
-    It has to be fixed before there are data.
+    There y - log y = 1 - log alpha^2 with y = x + 1.
     """
     y = -float(np.real(lambertw(-(alpha**2) / math.e, k=-1)))
     return (y - 1) / planned
