@@ -48,8 +48,8 @@ class Answering:
         self._in_words = Batcher(_recommend, _MOST_IN_WORDS, "kindling-words")
         self._known = Batcher(_recommend, _MOST_KNOWN, "kindling-known")
 
-    async def __call__(self, request: Request) -> tuple[str, _Answered]:
-        """The version that answers, and its list.
+    async def __call__(self, request: Request, other: Recommender | None = None) -> tuple[str, _Answered]:
+        """The version that answers, and its list; `other` answers in place of the version in service.
 
         Raises:
             NotReadyError: there is none.
@@ -59,7 +59,7 @@ class Answering:
         """
         if request.user_id is not None:
             request = _told(request, await self._people(request.user_id))
-        model = in_service(self._current)
+        model = other or in_service(self._current)
         batcher = self._in_words if request.user_text or request.query else self._known
         return model.version, await batcher((model, request))
 

@@ -20,6 +20,9 @@ from serving.bodies import (
     RecommendAnswer,
     RecommendBody,
 )
+from serving.experiments.participation import Part, Participation
+from serving.experiments.routes import add_experiments
+from serving.experiments.versions import OtherVersions
 from serving.guard import Guard
 from serving.items import add_item_changes, add_items
 from serving.limits import check_count, check_text
@@ -29,13 +32,16 @@ from serving.store.keys import SCOPES
 from serving.store.store import Store
 
 
-def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
+def create_app(
+    current: Current, store: Store, limits: ServeConfig, others: OtherVersions | None = None
+) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
     Args:
         current: the loaded version, or None while there is none.
         store: of events, users and keys.
         limits: sizes a request may have, and who may ask.
+        others: versions beside the one in service, for experiments; None: there are none.
 
     """
     app: FastAPI = FastAPIOffline(
@@ -44,11 +50,15 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     add_errors(app, limits)
     answering = Answering(current, store, limits.max_events)
     guard = Guard(store.keys, limits)
-    reading, writing = (guard.router(scope) for scope in SCOPES[:2])
+    participation = Participation(store.experiments, current, others, limits.experiment_seconds)
+    reading, writing, managing = (guard.router(scope) for scope in SCOPES)
 
     async def answer(request: Request, asked: requests.Request) -> Response:
-        version, items = await answering(asked)
-        return _Json(_answer(request.state.request_id, version, items))
+        asked, part = await participation(asked)
+        version, items = await answering(asked, part.model if part else None)
+        if part is not None:
+            participation.note(part)
+        return _Json(_answer(request.state.request_id, version, items, part))
 
     @reading.post("/recommend", response_model=RecommendAnswer)
     async def recommend(body: RecommendBody, request: Request) -> Response:
@@ -75,8 +85,9 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     add_items(reading, current, limits)
     add_item_changes(reading, writing, current, store)
     add_people(writing, current, store, limits)
-    app.include_router(reading)
-    app.include_router(writing)
+    add_experiments(managing, store.experiments, current, participation, others)
+    for router in (reading, writing, managing):
+        app.include_router(router)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:
@@ -97,10 +108,12 @@ class _Json(Response):
     media_type = "application/json"
 
 
-def _answer(request_id: str, version: str, items: list[requests.Recommended]) -> bytes:
+def _answer(request_id: str, version: str, items: list[requests.Recommended], part: Part | None) -> bytes:
     """The JSON of a `RecommendAnswer`."""
     rows = [{k: v for k, v in vars(item).items() if v is not None} for item in items]
-    answer = {"request_id": request_id, "model_version": version, "items": rows}
+    answer: dict[str, object] = {"request_id": request_id, "model_version": version, "items": rows}
+    if part is not None:
+        answer |= {"experiment": part.experiment, "variant": part.variant}
     return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

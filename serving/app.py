@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from threadpoolctl import threadpool_limits
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import ConfigError
 from serving.api import create_app
+from serving.experiments.versions import OtherVersions
 from serving.holder import CurrentRecommender
 from serving.live import LiveRecommender
+from serving.recommender import Recommender
 from serving.store.store import Store, open_store, store_url
 
 APP_NAME = "kindling"
@@ -42,9 +45,13 @@ def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
     # the loop that reads requests and the threads that answer them take turns more often than every 5 ms
     sys.setswitchinterval(_SWITCH_SECONDS)
     store = Store(store_url(settings.store, out))
-    version = CurrentRecommender(out, settings.reload_seconds, threads)
-    live = LiveRecommender(version, store, settings.items_seconds, settings.max_events)
-    return create_app(live, store, settings)
+
+    def live(version: Callable[[], Recommender]) -> LiveRecommender:
+        return LiveRecommender(version, store, settings.items_seconds, settings.max_events)
+
+    current = live(CurrentRecommender(out, settings.reload_seconds, threads))
+    others = OtherVersions(out, current, lambda model: live(lambda: model), threads)
+    return create_app(current, store, settings, others)
 
 
 def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:

@@ -188,6 +188,8 @@ class RecommendAnswer(BaseModel):
     request_id: str
     model_version: str
     items: list[ItemAnswer]
+    experiment: str | None = Field(None, description="the A/B test that had a part in this; absent: none had")
+    variant: str | None = Field(None, description="how it had this user answered")
 
 
 class RankBody(Asking):

@@ -54,11 +54,7 @@ class CurrentRecommender:
         self._thread.join(timeout=10)
 
     def _load(self, version: str, previous: Recommender | None = None) -> Recommender:
-        root = self._layout.bundle(version)
-        # the encoder is the largest thing in memory: the same one goes on, it is not loaded beside itself
-        shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
-        model = Recommender(root, shared, self._threads)
-        model.recommend(Request(query="warm up", n=1))
+        model = load_version(self._layout, version, self._threads, previous)
         if previous is not None:
             log.info("version %s takes the place of %s", model.version, previous.version)
         return model
@@ -87,3 +83,25 @@ class CurrentRecommender:
         """Names one act of publishing: the same version put right and published again has another name."""
         paths = (self._layout.current, BundlePaths(self._layout.bundle(version)).manifest)
         return " ".join([version, *(str(path.stat().st_mtime_ns) for path in paths)])
+
+
+def load_version(
+    layout: Layout, version: str, threads: int, previous: Recommender | None = None
+) -> Recommender:
+    """Load a version, check it and ask it once.
+
+    Args:
+        layout: of the build.
+        version: its name.
+        threads: that rank.
+        previous: in memory. The encoder is the largest thing there: the same one goes on, not loaded beside itself.
+
+    Raises:
+        ArtefactError: the version is gone or not whole.
+
+    """
+    root = layout.bundle(version)
+    shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
+    model = Recommender(root, shared, threads)
+    model.recommend(Request(query="warm up", n=1))
+    return model

@@ -234,9 +234,7 @@ class Recommender:
         if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
             return Understood(place, request, known, allowed, left_out)
         profile, folded = self._user(known, request.explain)
-        user = blend(
-            folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma
-        )
+        user = blend(folded.total.astype(np.float32), profile.total.astype(np.float32), self._gamma(request))
         wanted = Wanted(user, self._depth(request), allowed, left_out)
         return Understood(place, request, known, allowed, left_out, wanted, (profile, folded))
 
@@ -251,6 +249,17 @@ class Recommender:
 
     def _diversity(self, request: Request) -> float:
         return self.config.serve.diversity if request.diversity is None else request.diversity
+
+    def _gamma(self, request: Request) -> float:
+        """The users' half of the weight of text: items have sqrt(blend.gamma) already, so users bring the rest."""
+        own = self.config.blend.gamma
+        if request.gamma is None:
+            return own
+        if not own:
+            raise InputError(
+                "gamma: this version was made with blend.gamma = 0, its items have no text in them."
+            )
+        return request.gamma**2 / own
 
     def _depth(self, request: Request) -> int:
         """Items to rank: up to the end of the page; to choose various ones from, always as many, or pages would mix."""
@@ -412,7 +421,7 @@ class Recommender:
         known, (profile, folded) = asked.known, asked.parts
         n_factors = self.catalogue.bundle.factors.shape[1]
         vector = self.catalogue.vectors(np.array([row]))[0].astype(np.float64)
-        y, p = vector[:n_factors], np.sqrt(self.config.blend.gamma) * vector[n_factors:]
+        y, p = vector[:n_factors], np.sqrt(self._gamma(asked.request)) * vector[n_factors:]
         parts = {"typical user": float(folded.constant @ y)}
         for name, x_part, p_part in zip(known.word_names, folded.words, profile.words, strict=True):
             parts[name] = float(x_part @ y + p_part @ p)

@@ -42,6 +42,7 @@ class Request:
         n: length of the list.
         offset: places before it that were shown already.
         diversity: 0 to 1, see `pipelines.core.diversity`; None: as `serve.diversity` says.
+        gamma: weight of the text-text term in place of `blend.gamma`; None: as the version has it.
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
         explain: split each score.
@@ -58,6 +59,7 @@ class Request:
     n: int = 10
     offset: int = 0
     diversity: float | None = None
+    gamma: float | None = None
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
     explain: bool = False

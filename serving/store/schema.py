@@ -68,3 +68,27 @@ items = Table(
     Column("is_whole", Boolean, nullable=False, comment="else beside what a build knows"),
     Column("updated_at", Double, nullable=False),
 )
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("salt", String(32), nullable=False, comment="of the hash that gives users a variant"),
+    Column("definition", Text, nullable=False, comment="JSON, as begun"),
+    Column("slots", Text, nullable=False, comment="JSON: [first, end) of 10,000; of users' hashes"),
+    Column("started_at", Double, nullable=False),
+    Column("stopped_at", Double, comment="seconds since 1970, UTC; null: it runs"),
+    Column("winner", String(64), comment="a variant; null: none was named"),
+)
+
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("experiment", String(64), primary_key=True),
+    Column("user_id", String(MOST_ID_CHARS), primary_key=True),
+    Column("variant", String(64), nullable=False),
+    Column("first_seen", Double, nullable=False, comment="by the clock of the service"),
+    Column("is_merged", Boolean, nullable=False, comment="they had another id, and maybe another variant"),
+    comment="the first answer of each user that an experiment had a part in",
+)
+Index("ix_exposures_user_id", exposures.c.user_id)

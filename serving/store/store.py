@@ -33,7 +33,8 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
-from serving.store import upgrading
+from serving.store import exposing, upgrading
+from serving.store.experiments import Experiments
 from serving.store.items import ItemChanges
 from serving.store.keys import Keys
 from serving.store.schema import events, forgotten, items, users
@@ -122,6 +123,7 @@ class Store:
         self._engine = connect(url)
         upgrading.check(self._engine)
         self.keys = Keys(self._engine)
+        self.experiments = Experiments(self._engine)
         self._is_postgresql = self._engine.dialect.name == "postgresql"
         self.items = ItemChanges(self._engine, self._alone)
         self._insert = (postgresql if self._is_postgresql else sqlite).insert
@@ -212,6 +214,7 @@ class Store:
                     .on_conflict_do_nothing(index_elements=[users.c.user_id])
                 )
                 connection.execute(delete(users).where(users.c.user_id == former_id))
+            exposing.merge(connection, user_id, former_id)
         return moved
 
     def forget(self, user_id: str) -> int:
@@ -231,6 +234,7 @@ class Store:
             )
             deleted = connection.execute(delete(events).where(events.c.user_id == user_id)).rowcount
             connection.execute(delete(users).where(users.c.user_id == user_id))
+            exposing.forget(connection, user_id)
         self._empty_log()
         return deleted
 

@@ -77,6 +77,9 @@ class ServeConfig(Section):
         0.5,
         description="how often a replica looks for items that have come or changed, and for their first events",
     )
+    experiment_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        5.0, description="how often a replica looks for experiments that were started, changed or stopped"
+    )
 
 
 class RayConfig(Section):
