@@ -214,7 +214,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
                 "understand and fold in",
                 lambda a, b: [model._prepare(0, request, empty) for request in asked[a:b]],
             ),
-            ("rank", lambda a, b: model._ranker.best(wanted[a:b])),
+            ("rank", lambda a, b: model.catalogue.best(wanted[a:b])),
             ("write the answer", lambda a, b: [api._answer("x" * 32, "v1", answer) for _ in range(a, b)]),
             # one after another their data is not in the processor's cache any more
             ("known user: all of these", lambda a, b: model.recommend_many(asked[a:b])),

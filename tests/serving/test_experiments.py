@@ -108,7 +108,7 @@ def test_gamma_is_exactly_another_weight_of_text(client: TestClient, shop: Shop,
     ]
     assert answers
     other = Recommender(shop.bundle, encoder)
-    factors, profiles = other._item_factors, other._item_profiles
+    factors, profiles = other.catalogue.bundle.factors, other.catalogue.bundle.profiles
     for answer in answers:
         for item in answer["items"]:
             assert sum(item["parts"].values()) == pytest.approx(item["score"], rel=1e-3, abs=1e-4)
@@ -119,7 +119,7 @@ def test_gamma_is_exactly_another_weight_of_text(client: TestClient, shop: Shop,
     assert understood.parts is not None
     profile, folded = understood.parts
     scores = factors @ folded.total + 0.7 * (profiles @ profile.total)
-    scores[[*other._hidden_rows, *understood.known.touched]] = -np.inf
+    scores[[*other.catalogue.hidden, *understood.known.touched]] = -np.inf
     best = np.argsort(-scores, kind="stable")[:20]
     assert [i["item_id"] for i in ask(client, user)["items"]] == [shop.item_ids[row] for row in best]
 
