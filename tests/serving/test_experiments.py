@@ -432,4 +432,4 @@ def test_the_command_line(out: Path, tmp_path: Path) -> None:
     toml.write_text(toml.read_text().replace("purchase", "stare"))
     assert "'stare' is no event" in run("start", str(toml), *place, status=InputError.exit_code)
     # 16 p (1 - p) / effect^2 in each half, by Lehr
-    assert "one look at the end: 30" in run("plan", "--mean", "0.05", "--lift", "0.1").replace("\n", " ")
+    assert "one look at the end: 59652 users" in run("plan", "--mean", "0.05", "--lift", "0.1").replace("\n", " ")
