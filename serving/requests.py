@@ -44,6 +44,7 @@ class Request:
         diversity: 0 to 1, see `pipelines.core.diversity`; None: as `serve.diversity` says.
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
+        rules: whether the business rules hold.
         explain: split each score.
 
     """
@@ -60,6 +61,7 @@ class Request:
     diversity: float | None = None
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
+    rules: bool = True
     explain: bool = False
 
 

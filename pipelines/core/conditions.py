@@ -42,9 +42,7 @@ def condition_mask(items: pa.Table, conditions: Filter, what: str = "filter") ->
     return mask
 
 
-def _meets(
-    column: pa.ChunkedArray, name: str, condition: Condition, what: str
-) -> npt.NDArray[np.bool_]:
+def _meets(column: pa.ChunkedArray, name: str, condition: Condition, what: str) -> npt.NDArray[np.bool_]:
     try:
         if isinstance(condition, dict):
             return _within(_as_numbers(column), name, condition, what)
@@ -81,9 +79,7 @@ def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _within(
-    column: pa.ChunkedArray, name: str, bounds: dict[str, float], what: str
-) -> npt.NDArray[np.bool_]:
+def _within(column: pa.ChunkedArray, name: str, bounds: dict[str, float], what: str) -> npt.NDArray[np.bool_]:
     if not bounds or not bounds.keys() <= {"min", "max"}:
         raise InputError(f"{what}: {bounds!r} on '{name}': expected min, max or both.")
     mask = _bools(pc.is_valid(column))

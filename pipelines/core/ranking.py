@@ -65,6 +65,10 @@ class Additions:
         rest = float(np.partition(values, len(values) - _HIGHEST - 1)[len(values) - _HIGHEST - 1])
         return cls(values, np.flatnonzero(values > rest), rest)
 
+    def first(self, n: int) -> Additions:
+        """Those of the first n rows."""
+        return Additions(self.values[:n], self.highest[self.highest < n], self.rest)
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -114,10 +118,14 @@ def score(vectors: FloatArray, rows: IntArray, user: FloatArray) -> FloatArray:
 
 def total(vectors: FloatArray, rows: IntArray, wanted: Wanted) -> FloatArray:
     """Scores of some rows with what is added to them."""
-    scores = score(vectors, rows, wanted.user)
-    if wanted.additions is None:
+    return add(score(vectors, rows, wanted.user), rows, wanted.additions, wanted.unit)
+
+
+def add(scores: FloatArray, rows: IntArray, additions: Additions | None, unit: float) -> FloatArray:
+    """Scores of some rows with what is added to them."""
+    if additions is None:
         return scores
-    return np.asarray(scores + np.float32(wanted.unit) * wanted.additions.values[rows])
+    return np.asarray(scores + np.float32(unit) * additions.values[rows])
 
 
 def choose(rows: IntArray, scores: FloatArray, n: int) -> Ranked:

@@ -25,11 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.arrange import Capped
-from pipelines.core.columns import arrow_seconds, one_array
+from pipelines.core.columns import arrow_seconds
 from pipelines.core.conditions import Filter, condition_mask
 from pipelines.core.errors import ConfigError, InputError
 from pipelines.core.ranking import Additions
-from pipelines.core.schema import ITEM_ID
 from pipelines.core.sections.rules import FRESHNESS, Boost, Bounds, Freshness, RulesConfig
 
 log = logging.getLogger(__name__)
@@ -102,6 +101,7 @@ class Rules:
         settings: RulesConfig,
         items: pa.Table,
         kinds: Collection[str],
+        find: Callable[[str], int | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Find the items that each rule is about.
@@ -110,10 +110,11 @@ class Rules:
             settings: what is wanted.
             items: their metadata.
             kinds: of events that there are.
+            find: the row of an item, or None.
             clock: seconds since 1970.
 
         Raises:
-            ConfigError: a rule names a column or a kind of event that is not there, or one that it cannot use.
+            ConfigError: a rule names a column or a kind of event that is not there, or a column it cannot use.
 
         """
         self.settings = settings
@@ -128,7 +129,7 @@ class Rules:
         }
         self._born = None if settings.freshness is None else _seconds(items, settings.freshness)
         self.may_show = _in_stock(items, settings.stock) if settings.stock else None
-        self.pins = self._find_pins(items)
+        self.pins = self._find_pins(find)
         self.caps = tuple(
             Capped(_column(items, cap.column, "cap"), cap.most, cap.within) for cap in settings.cap
         )
@@ -141,17 +142,12 @@ class Rules:
                     "(data.event_weights)."
                 )
 
-    def _find_pins(self, items: pa.Table) -> dict[int, int]:
-        if not self.settings.pin:
-            return {}
-        pins = {pin.item_id: pin.place for pin in self.settings.pin}
-        found = pc.index_in(pa.array(list(pins)), one_array(items.column(ITEM_ID))).to_pylist()
-        missing = [item for item, row in zip(pins, found, strict=True) if row is None]
+    def _find_pins(self, find: Callable[[str], int | None]) -> dict[int, int]:
+        found = {pin.place: row for pin in self.settings.pin if (row := find(pin.item_id)) is not None}
+        missing = [pin.item_id for pin in self.settings.pin if pin.place not in found]
         if missing:  # an item that has gone must not keep a new version from being published
             log.warning("rules.pin: not in this catalogue, left out: %s", ", ".join(missing))
-        return {
-            place: row for place, row in sorted(zip(pins.values(), found, strict=True)) if row is not None
-        }
+        return found
 
     @property
     def raises(self) -> bool:
@@ -182,9 +178,9 @@ class Rules:
         return kind is None or not settings.hide_events or kind in settings.hide_events
 
 
-def check_rules(settings: RulesConfig, items: pa.Table, kinds: Collection[str]) -> None:
-    """Raise ConfigError unless these rules can be used on these items."""
-    Rules(settings, items, kinds)
+def check_rules(settings: RulesConfig, schema: pa.Schema, kinds: Collection[str]) -> None:
+    """Raise ConfigError unless these rules can be used on items with these columns; pinned items come and go."""
+    Rules(settings.model_copy(update={"pin": ()}), schema.empty_table(), kinds, lambda _: None)
 
 
 def _meet(items: pa.Table, rule: Boost, kind: str) -> BoolArray:
@@ -234,27 +230,29 @@ def _seconds(items: pa.Table, rule: Freshness) -> DoubleArray:
         return np.array(arrow_seconds(column).to_numpy(), dtype=np.float64)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         seconds = np.array(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-        too_large = np.flatnonzero(np.abs(seconds) >= _MILLISECONDS_FROM)
-        if len(too_large):
-            raise _no_date(rule, column, int(too_large[0]), "seconds since 1970; divide milliseconds by 1000")
-        return seconds
+        return _without(seconds, np.abs(seconds) >= _MILLISECONDS_FROM, rule, column)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise ConfigError(
             f"rules.freshness: column '{rule.column}' is a {kind}; expected dates, seconds or ISO 8601."
         )
     texts = pd.Series(column.to_pylist(), dtype=object).replace("", None)
     dates = pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601")
-    wrong = np.flatnonzero((dates.isna() & texts.notna()).to_numpy())
-    if len(wrong):
-        raise _no_date(rule, column, int(wrong[0]), "ISO 8601, such as 2026-05-01")
     moments = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+    seconds = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+    return _without(seconds, (dates.isna() & texts.notna()).to_numpy(dtype=bool), rule, column)
 
 
-def _no_date(rule: Freshness, column: pa.ChunkedArray, row: int, expected: str) -> ConfigError:
-    return ConfigError(
-        f"rules.freshness: column '{rule.column}' has {column[row].as_py()!r}, expected {expected}."
-    )
+def _without(seconds: DoubleArray, wrong: BoolArray, rule: Freshness, column: pa.ChunkedArray) -> DoubleArray:
+    """Seconds, NaN for what is no date; one such item must not keep all others from being served."""
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        log.warning(
+            "rules.freshness: %d items have no date in '%s', the first %.40r; expected seconds since 1970 or ISO 8601",
+            len(rows),
+            rule.column,
+            column[int(rows[0])].as_py(),
+        )
+    return np.where(wrong, np.nan, seconds)
 
 
 def _fresh(born: DoubleArray, now: float, rule: Freshness) -> FloatArray:

@@ -95,13 +95,15 @@ class RulesConfig(Section):
     )
     bury: tuple[Boost, ...] = Field((), description="items to lower, likewise")
     freshness: Freshness | None = Field(
-        None, description='new items to raise, e.g. {column = "created_at", half_life_days = 30, amount = 0.5}'
+        None,
+        description='new items to raise, e.g. {column = "created_at", half_life_days = 30, amount = 0.5}',
     )
     pin: tuple[Pin, ...] = Field(
         (), description='items at places of their own, e.g. [{item_id = "item-7", place = 1}]'
     )
     cap: tuple[Cap, ...] = Field(
-        (), description='most items of a list with one value, e.g. [{column = "brand", most = 2, within = 20}]'
+        (),
+        description='most items of a list with one value, e.g. [{column = "brand", most = 2, within = 20}]',
     )
     stock: str = Field(
         "", description="column that must be true or above 0 for an item to be shown; empty: none"
@@ -118,11 +120,19 @@ class RulesConfig(Section):
         """Whether there is any rule."""
         return self != RulesConfig()
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Of the items that rules look at."""
+        named = {column for rule in (*self.boost, *self.bury) for column in rule.when}
+        named |= {cap.column for cap in self.cap}
+        named |= {self.freshness.column} if self.freshness is not None else set()
+        return frozenset(named | ({self.stock} if self.stock else set()))
+
     @field_validator("boost", "bury", "pin", "cap", "hide_events", mode="before")
     @classmethod
     def _takes_lists(cls, value: object) -> object:
         if isinstance(value, dict):
-            raise ValueError("expected a list: [[rules.NAME]] or NAME = [{...}]")  # noqa: TRY004 - pydantic's
+            raise ValueError("expected a list: [[rules.NAME]] or NAME = [{...}]")
         return value
 
     @model_validator(mode="after")
