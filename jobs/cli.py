@@ -215,14 +215,18 @@ def predict(
 
 @app.command()
 def serve(out: OutOption, config: ConfigOption = None) -> None:
-    """Answer over HTTP until stopped. The serve section of --config wins over the build's."""
+    """Answer over HTTP until stopped. The serve section of --config wins over the build's, as does a rules section."""
     from pipelines.cluster import connect, shutdown
     from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
     from serving.proxy import choose_proxy
+    from serving.rules import check_against
 
     layout = Layout(out.resolve())
-    settings = load_config(config or BundlePaths(layout.bundle(current_version(layout))).config)
+    published = BundlePaths(layout.bundle(current_version(layout)))
+    settings = load_config(config or published.config)
+    rules = settings.rules if config and "rules" in settings.model_fields_set else None
+    check_against(published, rules)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _terminate_cleanly():
         try:
@@ -231,7 +235,7 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             from serving import app as service
             from serving.guard import is_guarded
 
-            address = service.start(layout.root, settings.serve)
+            address = service.start(layout.root, settings.serve, rules)
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )

@@ -35,6 +35,7 @@ from pipelines.core.errors import ArtefactError
 from pipelines.core.index import build_index, wants_index
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
+from pipelines.core.rules import check_rules
 from pipelines.core.schema import N_INTERACTIONS, TABLES
 from pipelines.core.storage import (
     part_paths,
@@ -107,6 +108,7 @@ def _assemble(
         ]:  # fmt: skip
             ray.get(ref)
             advance(1)
+        check_rules(config.rules, pq.read_schema(paths.items), config.data.event_weights)
         ray.get(_write_index.remote(config, paths))
         advance(1)
         maps = read_tensors(layout.text_maps(model)) | read_tensors(layout.profile_means(model))

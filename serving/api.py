@@ -72,9 +72,11 @@ def create_app(
         n: Annotated[int, Query(ge=1)] = 10,
         offset: Annotated[int, Query(ge=0)] = 0,
         explain: bool = False,
+        rules: bool = True,
     ) -> Response:
         """The n best items for a user, by all that is known of them."""
-        return await answer(request, requests.Request(user_id=user_id, n=n, offset=offset, explain=explain))
+        asked = requests.Request(user_id=user_id, n=n, offset=offset, explain=explain, rules=rules)
+        return await answer(request, asked)
 
     @reading.post("/rank", response_model=RecommendAnswer)
     async def rank(body: RankBody, request: Request) -> Response:
@@ -130,7 +132,7 @@ def _to_request(body: Asking, limits: ServeConfig) -> requests.Request:
         explain=body.explain,
     )
     if isinstance(body, RankBody):
-        return replace(asked, n=len(body.item_ids), among=body.item_ids, diversity=0.0)
+        return replace(asked, n=len(body.item_ids), among=body.item_ids, diversity=0.0, rules=body.rules)
     assert isinstance(body, RecommendBody)  # noqa: S101 - there is no third
     check_count("exclude_ids", len(body.exclude_ids), limits.max_ids)
     conditions = {
@@ -143,4 +145,5 @@ def _to_request(body: Asking, limits: ServeConfig) -> requests.Request:
         diversity=body.diversity,
         exclude_ids=body.exclude_ids,
         filter=conditions,
+        rules=body.rules,
     )

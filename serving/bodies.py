@@ -170,6 +170,7 @@ class RecommendBody(Asking):
     filter: dict[str, FilterScalar | list[FilterScalar] | Bounds] = Field(
         default_factory=dict, description="column: value, list of values, or {min, max}"
     )
+    rules: bool = Field(True, description="false: as though the shop had no rules")
 
 
 class ItemAnswer(BaseModel):
@@ -204,6 +205,7 @@ class RankBody(Asking):
     item_ids: list[Id] = Field(
         min_length=1, description="to be ranked; what the user knows or is hidden as well"
     )
+    rules: bool = Field(False, description="true: boost, bury and freshness have a say in the order")
 
 
 class SimilarItem(BaseModel):

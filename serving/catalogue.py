@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.ranking import Ranked, Ranker, Wanted, choose, score
+from pipelines.core.ranking import Additions, Ranked, Ranker, Wanted, add, choose, score
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, N_INTERACTIONS, TEXT
 from serving.filters import Filter, filter_mask
 
@@ -157,6 +157,10 @@ class Catalogue:
             return self.late.rows[item_id]
         return self.rows[item_id]
 
+    def find(self, item_id: str) -> int | None:
+        """Its row, or None."""
+        return self.row(item_id) if item_id in self else None
+
     def id(self, row: int) -> str:
         """Of a row."""
         if row < len(self.ids):
@@ -251,7 +255,10 @@ class Catalogue:
             return self.ranker.best(wanted)
         first = len(self.ids)
         own = [
-            Wanted(w.user, w.n, None if w.allowed is None else w.allowed[:first], w.left_out[w.left_out < first])
+            Wanted(
+                w.user, w.n, None if w.allowed is None else w.allowed[:first], w.left_out[w.left_out < first],
+                None if w.additions is None else w.additions.first(first), w.unit,
+            )
             for w in wanted
         ]  # fmt: skip
         return [self._beside(w, found) for w, found in zip(wanted, self.ranker.best(own), strict=True)]
@@ -270,17 +277,25 @@ class Catalogue:
         order = np.argsort(found.rows)
         rows = np.concatenate([found.rows[order], first + late])
         scores = score(self.late.items.vectors, late, wanted.user)
+        scores = add(scores, first + late, wanted.additions, wanted.unit)
         return choose(rows, np.concatenate([found.scores[order], scores]), wanted.n)
 
-    def most_popular(self, n: int, allowed: BoolArray | None, left_out: IntArray) -> Ranked:
+    def most_popular(
+        self,
+        n: int,
+        allowed: BoolArray | None,
+        left_out: IntArray,
+        additions: Additions | None = None,
+        unit: float = 0.0,
+    ) -> Ranked:
         """The n best for somebody of whom nothing is known."""
         may = np.ones(len(self), dtype=bool) if allowed is None else allowed.copy()
         may[left_out] = False
         rows = np.flatnonzero(may)
-        return choose(rows, self.popularity(rows), n)
+        return choose(rows, add(self.popularity(rows), rows, additions, unit), n)
 
-    def similar(self, row: int, n: int) -> Ranked:
-        """The shown items with the largest cosines to one, itself left out."""
+    def similar(self, row: int, n: int, allowed: BoolArray | None = None) -> Ranked:
+        """The shown items, of those allowed, with the largest cosines to one, itself left out."""
         (vector,) = self.vectors(np.array([row]))
         length = float(np.linalg.norm(vector))
         parts = [(self.bundle.vectors, self.lengths)]
@@ -288,7 +303,7 @@ class Catalogue:
             parts.append((self.late.items.vectors, self.late.lengths))
         least = np.finfo(np.float32).tiny
         cosines = np.concatenate([(v @ vector) / np.maximum(many * length, least) for v, many in parts])
-        may = np.ones(len(self), dtype=bool)
+        may = np.ones(len(self), dtype=bool) if allowed is None else allowed.copy()
         may[self.hidden] = False
         may[row] = False
         rows = np.flatnonzero(may)

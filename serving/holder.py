@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.layout import Layout
+from pipelines.core.sections.rules import RulesConfig
 from serving.recommender import Recommender
 from serving.requests import Request
 
@@ -21,20 +22,25 @@ class CurrentRecommender:
     loaded is refused, once, until it is published again; the old one goes on answering.
     """
 
-    def __init__(self, out: Path, reload_seconds: float, threads: int = 1) -> None:
+    def __init__(
+        self, out: Path, reload_seconds: float, threads: int = 1, rules: RulesConfig | None = None
+    ) -> None:
         """Load the version in service, then look for newer ones from a thread of its own.
 
         Args:
             out: of the build.
             reload_seconds: between two looks.
             threads: that rank.
+            rules: in place of each version's own.
 
         Raises:
             ArtefactError: nothing is published, or it is not whole.
+            ConfigError: the rules do not fit it.
 
         """
         self._layout = Layout(out)
         self._threads = threads
+        self._rules = rules
         self._model = self._load(current_version(self._layout))
         self._refused = ""
         self._complaint = ""
@@ -54,7 +60,7 @@ class CurrentRecommender:
         self._thread.join(timeout=10)
 
     def _load(self, version: str, previous: Recommender | None = None) -> Recommender:
-        model = load_version(self._layout, version, self._threads, previous)
+        model = load_version(self._layout, version, self._threads, previous, self._rules)
         if previous is not None:
             log.info("version %s takes the place of %s", model.version, previous.version)
         return model
@@ -86,7 +92,11 @@ class CurrentRecommender:
 
 
 def load_version(
-    layout: Layout, version: str, threads: int, previous: Recommender | None = None
+    layout: Layout,
+    version: str,
+    threads: int,
+    previous: Recommender | None = None,
+    rules: RulesConfig | None = None,
 ) -> Recommender:
     """Load a version, check it and ask it once.
 
@@ -95,13 +105,15 @@ def load_version(
         version: its name.
         threads: that rank.
         previous: in memory. The encoder is the largest thing there: the same one goes on, not loaded beside itself.
+        rules: in place of its own.
 
     Raises:
         ArtefactError: the version is gone or not whole.
+        ConfigError: the rules do not fit it.
 
     """
     root = layout.bundle(version)
     shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
-    model = Recommender(root, shared, threads)
+    model = Recommender(root, shared, threads, rules)
     model.recommend(Request(query="warm up", n=1))
     return model

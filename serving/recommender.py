@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from pipelines.core.als import confidences, prior_share, row_regularization
-from pipelines.core.blend import blend, item_vectors, pad, text_profile
+from pipelines.core.arrange import arrange
+from pipelines.core.blend import blend, features, item_vectors, pad, text_profile
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.config import Config, load_config
 from pipelines.core.diversity import diversify
@@ -23,17 +24,23 @@ from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
 from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
 from pipelines.core.lexical import load as load_lexical
-from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted
+from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, add
+from pipelines.core.rules import Rules
 from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
+from pipelines.core.sections.rules import RulesConfig
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
 from serving.remembering import Remembered
 from serving.requests import Event, Recommended, Request, Source
-from serving.understanding import Known, Understood, Words, merge_events
+from serving.rules import Ruled, Ruling
+from serving.understanding import Known, Understood, Words, look_deeper, merge_events
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[Any]
+IntArray = npt.NDArray[np.int64]
+_CAPPED_DEPTH = 4
+"""Times more items are ranked at first where caps will pass some over."""
 _MOST_TEXTS = 4096
 """Whose profiles are remembered: 8 MB at 512 numbers each."""
 
@@ -43,16 +50,24 @@ class Recommender:
 
     Raises:
         ArtefactError: the bundle is incomplete, corrupt, or was made with another encoder.
+        ConfigError: a business rule does not fit the items.
 
     """
 
-    def __init__(self, root: Path, encoder: Encoder | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        root: Path,
+        encoder: Encoder | None = None,
+        threads: int = 1,
+        rules: RulesConfig | None = None,
+    ) -> None:
         """Load and check the bundle in `root`.
 
         Args:
             root: of the bundle.
             encoder: shared if it is the one the bundle was made with.
             threads: that rank.
+            rules: of the shop, in place of the bundle's.
 
         """
         self.manifest: dict[str, Any] = check_bundle(root)
@@ -75,6 +90,9 @@ class Recommender:
         self._lexical = load_lexical(paths.lexical)
         self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
         self.catalogue = self._load_items(paths, threads)
+        kinds = self.config.data.event_weights
+        self._ruling = Ruling(self.config.rules if rules is None else rules, kinds)
+        self._ruling.over(self.catalogue)
         self.encoder = encoder or self._load_encoder(paths)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
@@ -171,7 +189,8 @@ class Recommender:
 
         """
         self._check_n(n)
-        best = self.catalogue.similar(self.catalogue.row(item_id), n)
+        rules = self._ruling.over(self.catalogue)
+        best = self.catalogue.similar(self.catalogue.row(item_id), n, rules.may_show if rules else None)
         return [
             (self.catalogue.id(row), score)
             for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
@@ -215,28 +234,43 @@ class Recommender:
                 understood.append(self._prepare(place, request, words))
             except InputError as e:
                 answers[place] = e
-        ranked = self.catalogue.best([u.wanted for u in understood if u.wanted is not None])
-        lists = iter(ranked)
-        for u in understood:
-            best = next(lists) if u.wanted is not None else self._most_popular(u)
-            answers[u.place] = self._answer(u, self._page(u, best))
+        while understood:
+            lists = iter(self.catalogue.best([u.wanted for u in understood if u.wanted is not None]))
+            too_short = []
+            for u in understood:
+                page = self._page(u, next(lists) if u.wanted is not None else self._most_popular(u))
+                if page is None:
+                    too_short.append(look_deeper(u))
+                else:
+                    answers[u.place] = self._answer(u, page)
+            understood = too_short
         return answers
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
         self._check_n(request.n, request.offset)
-        known = self._understand(request, words)
         items = self.catalogue
+        rules = self._ruling.over(items) if request.rules else None
+        known = self._understand(request, words, rules)
         allowed = items.mask(request.filter) if request.filter else None
         left_out = np.concatenate([items.hidden, known.touched, items.rows_of(request.exclude_ids)])
         if request.among is not None:
             allowed, left_out = items.among(items.rows_of(request.among)), np.zeros(0, dtype=np.int64)
-        if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
-            return Understood(place, request, known, allowed, left_out)
-        profile, folded = self._user(known, request.explain)
-        user = blend(folded.total.astype(np.float32), profile.total.astype(np.float32), self._gamma(request))
-        wanted = Wanted(user, self._depth(request), allowed, left_out)
-        return Understood(place, request, known, allowed, left_out, wanted, (profile, folded))
+        user, parts, ruled = None, None, Ruled()
+        if len(known.words) or len(known.event_items) or self._has_own_text(known.stored_row):
+            profile, folded = parts = self._user(known, request.explain)
+            user = blend(
+                folded.total.astype(np.float32), profile.total.astype(np.float32), self._gamma(request)
+            )
+        if rules is not None:
+            ruled, allowed, left_out = self._ruling.rule(
+                rules, user, allowed, left_out, whole=request.among is not None
+            )
+        depth = self._depth(request, ruled)
+        wanted = None
+        if user is not None:
+            wanted = Wanted(user, depth, allowed, left_out, ruled.additions, ruled.unit)
+        return Understood(place, request, known, allowed, left_out, depth, ruled, wanted, parts)
 
     def _check_n(self, n: int, offset: int = 0) -> None:
         most = self.config.serve.max_n
@@ -261,19 +295,37 @@ class Recommender:
             )
         return request.gamma**2 / own
 
-    def _depth(self, request: Request) -> int:
+    def _depth(self, request: Request, ruled: Ruled) -> int:
         """Items to rank: up to the end of the page; to choose various ones from, always as many, or pages would mix."""
-        return self.config.serve.max_n if self._diversity(request) > 0 else request.offset + request.n
+        if self._diversity(request) > 0:
+            return self.config.serve.max_n
+        return (request.offset + request.n) * (_CAPPED_DEPTH if ruled.caps else 1)
 
-    def _page(self, asked: Understood, best: Ranked) -> Ranked:
-        """The places that the request is about."""
-        request = asked.request
+    def _page(self, asked: Understood, best: Ranked) -> Ranked | None:
+        """The places that the request is about; None: more items have to be ranked to say."""
+        request, ruled = asked.request, asked.ruled
         end, weight = request.offset + request.n, self._diversity(request)
-        places = np.arange(min(end, len(best.rows)))
+        order = np.arange(len(best.rows))
         if weight > 0:
-            places = diversify(best.scores, self.catalogue.vectors(best.rows), end, weight)
-        places = places[request.offset :]
-        return Ranked(best.rows[places], best.scores[places])
+            count = len(order) if ruled.caps else end
+            order = diversify(best.scores, self.catalogue.vectors(best.rows), count, weight)
+        if not ruled.caps and not ruled.pins:
+            places = order[request.offset : end]
+            return Ranked(best.rows[places], best.scores[places])
+        is_all = weight > 0 or len(best.rows) < asked.depth or asked.depth >= len(self.catalogue)
+        found = arrange(best.rows[order].tolist(), end, ruled.caps, ruled.pins, is_all=is_all)
+        if found is None:
+            return None
+        rows = np.array(found[request.offset :], dtype=np.int64)
+        return Ranked(rows, self._scores(rows, asked))
+
+    def _scores(self, rows: IntArray, asked: Understood) -> FloatArray:
+        """(n,) of some items, for who asks."""
+        if asked.wanted is None:
+            scores = self.catalogue.popularity(rows)
+        else:
+            scores = np.asarray(np.einsum("ij,j->i", self.catalogue.vectors(rows), asked.wanted.user))
+        return add(scores, rows, asked.ruled.additions, asked.ruled.unit)
 
     def _answer(self, asked: Understood, best: Ranked) -> list[Recommended]:
         explain = asked.request.explain
@@ -284,7 +336,7 @@ class Recommender:
                 score,
                 rank,
                 source,
-                self._explain(row, score, asked) if explain else None,
+                self._explain(row, asked) if explain else None,
             )
             for rank, (row, score, source) in enumerate(places, 1 + asked.request.offset)
         ]
@@ -307,7 +359,7 @@ class Recommender:
         vectors = self._encode(texts, names)
         return [Words(names[a:b], vectors[a:b], weights[a:b]) for a, b in pairwise(cuts)]
 
-    def _understand(self, request: Request, given: Words) -> Known:
+    def _understand(self, request: Request, given: Words, rules: Rules | None = None) -> Known:
         row = None
         if request.user_id is not None and not request.is_forgotten:
             row = self._user_rows.get(request.user_id)
@@ -322,9 +374,12 @@ class Recommender:
         events = [*(e for e in request.stored if self._knows_event(e)), *request.events]
         if events:
             new_items, new_amounts = self._new_events(events)
-            touched = np.concatenate([items, new_items])
-            merged = merge_events(touched, np.concatenate([amounts, new_amounts]))
+            hides = [rules is None or rules.hides(event.event) for event in events]
+            touched = np.concatenate([items, new_items[hides]])
+            merged = merge_events(np.concatenate([items, new_items]), np.concatenate([amounts, new_amounts]))
             new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
+        if rules is not None and not rules.settings.hide_seen:
+            touched = touched[:0]
         return Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
@@ -403,7 +458,10 @@ class Recommender:
         return profile, folded
 
     def _most_popular(self, asked: Understood) -> Ranked:
-        return self.catalogue.most_popular(self._depth(asked.request), asked.allowed, asked.left_out)
+        ruled = asked.ruled
+        return self.catalogue.most_popular(
+            asked.depth, asked.allowed, asked.left_out, ruled.additions, ruled.unit
+        )
 
     def _sources(self, rows: npt.NDArray[np.int64], asked: Understood) -> list[Source]:
         known = asked.known
@@ -414,23 +472,35 @@ class Recommender:
         behaviour: Source = "fold_in" if known.new_take_part else "hot"
         return [behaviour if is_hot else "text" for is_hot in self.catalogue.has_behaviour(rows)]
 
-    def _explain(self, row: int, score: float, asked: Understood) -> dict[str, float]:
-        """Shares of one score: what everybody gets, each text, each event."""
+    def _explain(self, row: int, asked: Understood) -> dict[str, float]:
+        """Shares of one score: what everybody gets, each text, each event, each business rule."""
         if asked.parts is None:
-            return {"popularity": score}
+            popularity = float(self.catalogue.popularity(np.array([row]))[0])
+            return {"popularity": popularity} | asked.ruled.parts(row)
         known, (profile, folded) = asked.known, asked.parts
         n_factors = self.catalogue.bundle.factors.shape[1]
         vector = self.catalogue.vectors(np.array([row]))[0].astype(np.float64)
         y, p = vector[:n_factors], np.sqrt(self._gamma(asked.request)) * vector[n_factors:]
-        parts = {"typical user": float(folded.constant @ y)}
+        parts = self._appeal(row, float(folded.constant @ y), folded.constant)
         for name, x_part, p_part in zip(known.word_names, folded.words, profile.words, strict=True):
             parts[name] = float(x_part @ y + p_part @ p)
         for event, x_part, p_part in zip(known.event_items, folded.events, profile.events, strict=True):
             parts[f"item {self.catalogue.id(event)}"] = float(x_part @ y + p_part @ p)
-        return parts
+        return parts | asked.ruled.parts(row)
+
+    def _appeal(self, row: int, appeal: float, constant: npt.NDArray[np.float64]) -> dict[str, float]:
+        """What an item has for everybody, split into what its text says of it and what others did with it."""
+        rows = np.array([row])
+        if not self.catalogue.has_behaviour(rows)[0]:
+            return {"this item's text": appeal}
+        (text,) = features(self.catalogue.profiles(rows)) @ self._maps["item_map"]
+        by_text = float(constant @ text)
+        return {"this item's text": by_text, "what others did": appeal - by_text}
 
 
-def load_current(out: Path, encoder: Encoder | None = None, threads: int = 1) -> Recommender:
+def load_current(
+    out: Path, encoder: Encoder | None = None, threads: int = 1, rules: RulesConfig | None = None
+) -> Recommender:
     """The version in service under `out`.
 
     Raises:
@@ -438,4 +508,4 @@ def load_current(out: Path, encoder: Encoder | None = None, threads: int = 1) ->
 
     """
     layout = Layout(out)
-    return Recommender(layout.bundle(current_version(layout)), encoder, threads)
+    return Recommender(layout.bundle(current_version(layout)), encoder, threads, rules)

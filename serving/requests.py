@@ -45,6 +45,7 @@ class Request:
         gamma: weight of the text-text term in place of `blend.gamma`; None: as the version has it.
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
+        rules: whether the business rules hold.
         explain: split each score.
 
     """
@@ -62,6 +63,7 @@ class Request:
     gamma: float | None = None
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
+    rules: bool = True
     explain: bool = False
 
 

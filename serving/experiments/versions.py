@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.core.bundle import BundlePaths
 from pipelines.core.layout import Layout
+from pipelines.core.sections.rules import RulesConfig
 from serving.experiments.checking import check_version
 from serving.holder import load_version
 from serving.live import LiveRecommender
@@ -29,6 +30,7 @@ class OtherVersions:
         current: Callable[[], Recommender],
         live: Callable[[Recommender], LiveRecommender],
         threads: int = 1,
+        rules: RulesConfig | None = None,
     ) -> None:
         """Load nothing yet.
 
@@ -37,8 +39,10 @@ class OtherVersions:
             current: the version in service, whose encoder is shared.
             live: keeps a version up to date with the items that have come since.
             threads: that rank.
+            rules: in place of each version's own.
 
         """
+        self._rules = rules
         self._layout = Layout(out)
         self._current = current
         self._live = live
@@ -86,7 +90,7 @@ class OtherVersions:
     def _load(self, version: str) -> None:
         changed_at = self._changed_at(version)
         try:
-            model = load_version(self._layout, version, self._threads, self._current())
+            model = load_version(self._layout, version, self._threads, self._current(), self._rules)
             log.info("version %s is loaded beside the one in service, for an experiment", version)
             self._refused.pop(version, None)
             if version in self._wanted:
