@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pipelines.core.errors import ConfigError
 from pipelines.core.sections.base import Positive, Power, Section, Seed, Share, Strength, Weight
 from pipelines.core.sections.data import DataConfig, PrivacyConfig, SplitConfig
+from pipelines.core.sections.exploring import ExploreConfig
 from pipelines.core.sections.finetuning import FinetuneConfig
 from pipelines.core.sections.measuring import EvaluateConfig, TuneConfig
 from pipelines.core.sections.model import BlendConfig, FactorizeConfig
@@ -34,6 +35,7 @@ __all__ = [
     "EmbedConfig",
     "EncoderConfig",
     "EvaluateConfig",
+    "ExploreConfig",
     "FactorizeConfig",
     "FinetuneConfig",
     "LexicalConfig",
@@ -75,6 +77,7 @@ class Config(Section):
     tune: TuneConfig = TuneConfig()
     publish: PublishConfig = PublishConfig()
     serve: ServeConfig = ServeConfig()
+    explore: ExploreConfig = ExploreConfig()
     ray: RayConfig = RayConfig()
 
     def fingerprint(self, *sections: str, exclude: frozenset[str] = frozenset()) -> str:
