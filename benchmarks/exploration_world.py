@@ -8,7 +8,7 @@ Texts are read by their words (`pipelines.core.lexical`), so that a world is mad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -162,15 +162,18 @@ class Visitor:
     Attributes:
         row: among the visitors.
         clicked: items, each once.
+        passed: (I,) how often each was looked at, by place, when it was shown and not clicked on.
 
     """
 
     row: int
+    passed: DoubleArray
     clicked: list[int] = field(default_factory=list)
 
 
 def candidates_of(
-    world: World, served: Served, visitor: Visitor, shown: IntArray, settings: ExploreConfig, n: int
+    world: World, served: Served, visitor: Visitor, shown: IntArray, settings: ExploreConfig, n: int,
+    passed_weight: float,
 ) -> tuple[IntArray, Belief, BoolArray]:
     """Rows of the candidates, what is believed of their scores, and which are cold: as the service chooses them."""
     model = served.model
@@ -185,7 +188,13 @@ def candidates_of(
         np.ones(len(items), dtype=np.float32), BLEND.history_power,
     )  # fmt: skip
     sure = als.confidences(np.ones(len(items), dtype=np.float32), fit_.alpha)
-    factors = model.item_factors[items]
+    if passed_weight:
+        over = np.setdiff1d(np.flatnonzero(visitor.passed), items)
+        profile = replace(profile, events=np.concatenate([profile.events, np.zeros((len(over), profile.events.shape[1]))]))
+        sure = np.concatenate([sure, -(1.0 + passed_weight * visitor.passed[over])])
+        factors = model.item_factors[np.concatenate([items, over])]
+    else:
+        factors = model.item_factors[items]
     folded = fold_in(profile, model.user_map, factors, sure, model.item_gramian, lam, share, split=False)
     user = blend.blend(folded.total.astype(np.float32), profile.total.astype(np.float32), BLEND.gamma)
     scores = served.vectors @ user

@@ -213,7 +213,7 @@ def predict(
 
 @app.command()
 def serve(out: OutOption, config: ConfigOption = None) -> None:
-    """Answer over HTTP until stopped. The serve section of --config wins over the build's."""
+    """Answer over HTTP until stopped. The serve and explore sections of --config win over the build's."""
     from pipelines.cluster import connect, shutdown
     from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
@@ -229,7 +229,7 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             from serving import app as service
             from serving.guard import is_guarded
 
-            address = service.start(layout.root, settings.serve)
+            address = service.start(layout.root, settings.serve, settings.explore)
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )

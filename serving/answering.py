@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from serving.batching import Batcher
 from serving.problems import NotReadyError
 from serving.recommender import Recommender
-from serving.requests import Event, Recommended, Request
+from serving.requests import Answer, Event, Request
 from serving.store.store import Person, Store
 
 _MOST_IN_WORDS, _MOST_KNOWN = 16, 32
@@ -19,7 +19,6 @@ _MOST_IN_WORDS, _MOST_KNOWN = 16, 32
 
 Current = Callable[[], Recommender | None]
 _Asked = tuple[Recommender, Request]
-_Answered = list[Recommended]
 
 
 def in_service(current: Current) -> Recommender:
@@ -48,7 +47,7 @@ class Answering:
         self._in_words = Batcher(_recommend, _MOST_IN_WORDS, "kindling-words")
         self._known = Batcher(_recommend, _MOST_KNOWN, "kindling-known")
 
-    async def __call__(self, request: Request) -> tuple[str, _Answered]:
+    async def __call__(self, request: Request) -> tuple[str, Answer]:
         """The version that answers, and its list.
 
         Raises:
@@ -71,9 +70,9 @@ class Answering:
         return [people[user_id] for user_id in user_ids]
 
 
-def _recommend(batch: Sequence[_Asked]) -> Sequence[_Answered | Exception]:
+def _recommend(batch: Sequence[_Asked]) -> Sequence[Answer | Exception]:
     """One answer each; at most a few versions of the model meet in a batch, while one takes another's place."""
-    answers: list[_Answered | Exception] = []
+    answers: list[Answer | Exception] = []
     for _, group in groupby(batch, key=lambda asked: id(asked[0])):
         asked = list(group)
         answers += asked[0][0].recommend_many([request for _, request in asked])

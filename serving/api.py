@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 
-from pipelines.core.config import ServeConfig
+from pipelines.core.config import ExploreConfig, ServeConfig
 from serving import requests
 from serving.answering import Answering, Current, in_service
 from serving.bodies import (
@@ -20,6 +23,7 @@ from serving.bodies import (
     RecommendAnswer,
     RecommendBody,
 )
+from serving.feedback import Feedback
 from serving.guard import Guard
 from serving.items import add_item_changes, add_items
 from serving.limits import check_count, check_text
@@ -29,17 +33,30 @@ from serving.store.keys import SCOPES
 from serving.store.store import Store
 
 
-def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
+def create_app(
+    current: Current, store: Store, limits: ServeConfig, explore: ExploreConfig | None = None
+) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
     Args:
         current: the loaded version, or None while there is none.
         store: of events, users and keys.
         limits: sizes a request may have, and who may ask.
+        explore: what lists may try, and whether they are logged; None: neither.
 
     """
+    feedback = Feedback(store, explore or ExploreConfig())
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(feedback.close)
+
     app: FastAPI = FastAPIOffline(
-        title="Kindling", version="1", summary="Recommendations when there is little to go on."
+        title="Kindling",
+        version="1",
+        summary="Recommendations when there is little to go on.",
+        lifespan=lifespan,
     )
     add_errors(app, limits)
     answering = Answering(current, store, limits.max_events)
@@ -47,8 +64,10 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     reading, writing = (guard.router(scope) for scope in SCOPES[:2])
 
     async def answer(request: Request, asked: requests.Request) -> Response:
-        version, items = await answering(asked)
-        return _Json(_answer(request.state.request_id, version, items))
+        request_id = request.state.request_id
+        version, items = await answering(feedback.prepare(asked, request_id))
+        feedback.record(asked, request_id, version, items)
+        return _Json(_answer(request_id, version, items))
 
     @reading.post("/recommend", response_model=RecommendAnswer)
     async def recommend(body: RecommendBody, request: Request) -> Response:
@@ -97,7 +116,7 @@ class _Json(Response):
     media_type = "application/json"
 
 
-def _answer(request_id: str, version: str, items: list[requests.Recommended]) -> bytes:
+def _answer(request_id: str, version: str, items: requests.Answer) -> bytes:
     """The JSON of a `RecommendAnswer`."""
     rows = [{k: v for k, v in vars(item).items() if v is not None} for item in items]
     answer = {"request_id": request_id, "model_version": version, "items": rows}

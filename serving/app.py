@@ -16,7 +16,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 from threadpoolctl import threadpool_limits
 
-from pipelines.core.config import ServeConfig
+from pipelines.core.config import ExploreConfig, ServeConfig
 from pipelines.core.errors import ConfigError
 from serving.api import create_app
 from serving.holder import CurrentRecommender
@@ -31,7 +31,7 @@ _REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """Routes on the loop that reads requests, not on one of their own beside it: the routes never block."""
 
 
-def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
+def build_routes(out: Path, settings: ServeConfig, explore: ExploreConfig) -> FastAPI:
     """The routes over the version in service under `out`; called in each replica."""
     threads = settings.threads or max(1, min((os.cpu_count() or 1) // settings.replicas, _MOST_THREADS))
     # the ranker has threads of its own, and what else is multiplied here is too small to be worth more than one
@@ -44,10 +44,10 @@ def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
     store = Store(store_url(settings.store, out))
     version = CurrentRecommender(out, settings.reload_seconds, threads)
     live = LiveRecommender(version, store, settings.items_seconds, settings.max_events)
-    return create_app(live, store, settings)
+    return create_app(live, store, settings, explore)
 
 
-def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:
+def build_deployment(out: Path, settings: ServeConfig, explore: ExploreConfig) -> serve.Application:
     """The deployment, bound to an output directory; nothing is loaded until a replica starts."""
 
     class Ingress:
@@ -63,11 +63,11 @@ def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:
         ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": _REPLICA}},
         graceful_shutdown_timeout_s=20,
     )
-    ingress: Any = serve.ingress(lambda: build_routes(out, settings))(Ingress)
+    ingress: Any = serve.ingress(lambda: build_routes(out, settings, explore))(Ingress)
     return deployment(ingress).bind()
 
 
-def start(out: Path, settings: ServeConfig) -> str:
+def start(out: Path, settings: ServeConfig, explore: ExploreConfig | None = None) -> str:
     """Start Serve on the connected cluster; returns the base address once requests are answered."""
     _check_port(settings)
     open_store(store_url(settings.store, out)).close()
@@ -76,7 +76,7 @@ def start(out: Path, settings: ServeConfig) -> str:
             host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
         )
     )
-    serve.run(build_deployment(out, settings), name=APP_NAME, route_prefix="/")
+    serve.run(build_deployment(out, settings, explore or ExploreConfig()), name=APP_NAME, route_prefix="/")
     return f"http://{settings.host}:{settings.port}"
 
 

@@ -19,7 +19,7 @@ from pipelines.core.config import Config, load_config
 from pipelines.core.diversity import diversify
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
-from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
+from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in, row_precision
 from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
 from pipelines.core.lexical import load as load_lexical
@@ -28,8 +28,9 @@ from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
+from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
 from serving.remembering import Remembered
-from serving.requests import Event, Recommended, Request, Source
+from serving.requests import Answer, Event, Recommended, Request, Source
 from serving.understanding import Known, Understood, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
@@ -75,6 +76,7 @@ class Recommender:
         self._lexical = load_lexical(paths.lexical)
         self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
         self.catalogue = self._load_items(paths, threads)
+        self._explorer = Explorer(self.config, self.catalogue.bundle, self._maps["item_map"])
         self.encoder = encoder or self._load_encoder(paths)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
@@ -194,7 +196,7 @@ class Recommender:
             for name in self.config.attributes.labels
         }
 
-    def recommend(self, request: Request) -> list[Recommended]:
+    def recommend(self, request: Request) -> Answer:
         """The n best items for this request, best first; fewer when filters leave fewer.
 
         Raises:
@@ -206,21 +208,57 @@ class Recommender:
             raise answer
         return answer
 
-    def recommend_many(self, requests: Sequence[Request]) -> list[list[Recommended] | InputError]:
+    def recommend_many(self, requests: Sequence[Request]) -> list[Answer | InputError]:
         """What `recommend` answers to each, or what it raises: texts are encoded and items ranked in one go."""
-        answers: list[list[Recommended] | InputError] = [[] for _ in requests]
+        answers: list[Answer | InputError] = [Answer() for _ in requests]
         understood: list[Understood] = []
         for place, (request, words) in enumerate(zip(requests, self._words(requests), strict=True)):
             try:
                 understood.append(self._prepare(place, request, words))
             except InputError as e:
                 answers[place] = e
-        ranked = self.catalogue.best([u.wanted for u in understood if u.wanted is not None])
-        lists = iter(ranked)
-        for u in understood:
-            best = next(lists) if u.wanted is not None else self._most_popular(u)
-            answers[u.place] = self._answer(u, self._page(u, best))
+        catalogue = self.catalogue
+        wanted = [self._wanted(u) for u in understood]
+        found = iter(catalogue.best([w for several in wanted for w in several]))
+        for u, several in zip(understood, wanted, strict=True):
+            best = [next(found) for _ in several] or [self._most_popular(u)]
+            answers[u.place] = self._answer(u, self._choose(u, best))
         return answers
+
+    def _wanted(self, asked: Understood) -> list[Wanted]:
+        """What to ask the ranker for; nothing for somebody of whom nothing is known."""
+        if asked.wanted is None:
+            return []
+        exploration = self._exploration(asked)
+        if exploration is None:
+            return [asked.wanted]
+        return self._explorer.wanted(asked.wanted, exploration, self.catalogue)
+
+    def _exploration(self, asked: Understood) -> Exploration | None:
+        """How this list explores: not later pages, various lists, the caller's candidates, or who is not known at all."""
+        request, exploration = asked.request, asked.request.exploration
+        if exploration is None or exploration.settings.policy == "none" or asked.wanted is None:
+            return None
+        may = not request.offset and request.among is None and self._diversity(request) == 0
+        return exploration if may else None
+
+    def _choose(self, asked: Understood, best: Sequence[Ranked]) -> Chosen:
+        """The places of the list, from what the ranker found."""
+        exploration = self._exploration(asked)
+        if exploration is None:
+            return as_ranked(self._page(asked, best[0]))
+        return self._explorer.choose(
+            best, asked.request.n, exploration, self.catalogue, lambda: self._solved(asked)
+        )
+
+    def _solved(self, asked: Understood) -> Solved:
+        """The user's row with its precision."""
+        assert asked.parts is not None  # noqa: S101 - of somebody who is known
+        known, (_, folded) = asked.known, asked.parts
+        lam, _ = self._pull(known)
+        confident = confidences(known.event_weights, self.config.factorize.alpha)
+        factors = self.catalogue.factors(known.event_items)
+        return Solved(folded.total, row_precision(factors, confident, self._maps["item_gramian"], lam))
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
@@ -266,19 +304,22 @@ class Recommender:
         places = places[request.offset :]
         return Ranked(best.rows[places], best.scores[places])
 
-    def _answer(self, asked: Understood, best: Ranked) -> list[Recommended]:
-        explain = asked.request.explain
-        places = zip(best.rows.tolist(), best.scores.tolist(), self._sources(best.rows, asked), strict=True)
-        return [
-            Recommended(
-                self.catalogue.id(row),
-                score,
-                rank,
-                source,
-                self._explain(row, score, asked) if explain else None,
-            )
-            for rank, (row, score, source) in enumerate(places, 1 + asked.request.offset)
-        ]
+    def _answer(self, asked: Understood, chosen: Chosen) -> Answer:
+        explain, best = asked.request.explain, chosen.ranked
+        answer = Answer()
+        answer.policy, answer.scores = chosen.policy, best.scores.tolist()
+        answer.best = [self.catalogue.id(row) for row in chosen.best.tolist()]
+        places = zip(
+            best.rows.tolist(), answer.scores, chosen.bonus.tolist(), chosen.propensities.tolist(),
+            self._sources(best.rows, asked), strict=True,
+        )  # fmt: skip
+        for rank, (row, score, bonus, propensity, source) in enumerate(places, 1 + asked.request.offset):
+            parts = self._explain(row, score, asked) if explain else None
+            if parts is not None and bonus:
+                parts["exploration"] = bonus
+            told = None if chosen.policy == "none" else propensity
+            answer.append(Recommended(self.catalogue.id(row), score + bonus, rank, source, parts, told))
+        return answer
 
     def _words(self, requests: Sequence[Request]) -> list[Words]:
         """The texts of all requests, encoded together."""
@@ -382,16 +423,19 @@ class Recommender:
             known.words, known.word_weights, self.catalogue.profiles(known.event_items),
             np.sign(known.event_weights), settings.blend.history_power,
         )  # fmt: skip
-        n_events = np.array([len(known.event_items)], dtype=np.int32)
-        fit = settings.factorize
-        lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
-        share = prior_share(n_events, fit.user_text_fade)
+        lam, share = self._pull(known)
         folded = fold_in(
             profile, self._maps["user_map"], self.catalogue.factors(known.event_items),
             confidences(known.event_weights, settings.factorize.alpha), self._maps["item_gramian"],
-            float(lam[0]), float(share[0]), split=split,
+            lam, share, split=split,
         )  # fmt: skip
         return profile, folded
+
+    def _pull(self, known: Known) -> tuple[float, float]:
+        """Lam of this user's row, and what is left of the text's prediction."""
+        n_events, fit = np.array([len(known.event_items)], dtype=np.int32), self.config.factorize
+        lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
+        return float(lam[0]), float(prior_share(n_events, fit.user_text_fade)[0])
 
     def _most_popular(self, asked: Understood) -> Ranked:
         return self.catalogue.most_popular(self._depth(asked.request), asked.allowed, asked.left_out)

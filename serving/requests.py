@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from serving.exploring import Exploration
 from serving.filters import Filter
 
 Source = Literal["text", "fold_in", "hot", "fallback"]
@@ -45,6 +46,7 @@ class Request:
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
         explain: split each score.
+        exploration: how the list may try something; None: it does not.
 
     """
 
@@ -61,6 +63,13 @@ class Request:
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
     explain: bool = False
+    exploration: Exploration | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked but a list for the user."""
+        words = self.user_text or self.query
+        return not (words or self.events or self.among is not None or self.exclude_ids or self.filter)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ class Recommended:
         source: `text` where the item or the user is known by text alone, `fold_in` where the request's events
             took part, `hot` where both are known by behaviour, `fallback` where nothing is known of the user.
         parts: with `explain`, named shares that add up to the score.
+        propensity: of this item at this place, where the list explores.
 
     """
 
@@ -82,3 +92,19 @@ class Recommended:
     rank: int
     source: Source
     parts: dict[str, float] | None = None
+    propensity: float | None = None
+
+
+class Answer(list[Recommended]):
+    """A list, with what is to be known of it later.
+
+    Attributes:
+        policy: by which places were chosen, see `explore.policy`.
+        scores: of its items, without what exploring added.
+        best: ids of what would have been shown without exploring.
+
+    """
+
+    policy: str
+    scores: Sequence[float]
+    best: Sequence[str]

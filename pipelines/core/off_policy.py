@@ -197,7 +197,7 @@ def place_model(logged: LoggedRows, target_places: IntArray, folds: int = 2, see
 
 def _sums(logged: LoggedRows, values: DoubleArray) -> DoubleArray:
     """(N,) of the rows of each list."""
-    return np.bincount(logged.list_idx, values, minlength=logged.n_lists)
+    return np.asarray(np.bincount(logged.list_idx, values, minlength=logged.n_lists), dtype=np.float64)
 
 
 def _mean(logged: LoggedRows, values: DoubleArray) -> Estimate:
@@ -221,7 +221,7 @@ def _standard_error(logged: LoggedRows, centred: DoubleArray) -> float:
     sums = centred
     if logged.cluster is not None:
         _, inverse = np.unique(logged.cluster, return_inverse=True)
-        sums = np.bincount(inverse, centred)
+        sums = np.asarray(np.bincount(inverse, centred), dtype=np.float64)
     groups = len(sums)
     if groups < 2:
         return float("inf")

@@ -12,7 +12,7 @@ from pipelines.core.foldin import row_precision
 from pipelines.core.policies import Shown, rng_of, show
 
 C, N, F = 30, 6, 4
-LOOSE = {"margin": 1.0, "max_loss": 1.0, "candidates": C}
+LOOSE = {"log": True, "margin": 1.0, "max_loss": 1.0, "candidates": C}
 
 
 def belief(seed: int = 0, item_sd: float = 0.1) -> Belief:
@@ -95,7 +95,7 @@ def test_thompson_shows_an_item_as_often_as_it_is_the_best() -> None:
 def test_the_guard_holds(policy: str, max_loss: float) -> None:
     settings = ExploreConfig.model_validate(
         {"policy": policy, "epsilon": 0.9, "max_loss": max_loss, "margin": 0.3, "protected": 2, "cold_share": 0.4,
-         "item_noise": 10, "draws": 32}
+         "item_noise": 10, "draws": 32, "log": True}
     )  # fmt: skip
     sure = belief(item_sd=0.5)
     for number in range(100):

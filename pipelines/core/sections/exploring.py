@@ -65,4 +65,9 @@ class ExploreConfig(Section):
                 f"cold_share is {self.cold_share}, but policy = 'none' tries nothing; set cold_share to 0, or policy to "
                 "'epsilon' (with epsilon = 0 it tries cold items alone), 'thompson' or 'ucb'"
             )
+        if self.cold_share > 0 and not self.log:
+            raise ValueError(
+                f"cold_share is {self.cold_share}, but without the log nobody knows how often an item was shown; set log "
+                "to true, or cold_share to 0"
+            )
         return self
