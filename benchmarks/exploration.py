@@ -27,12 +27,10 @@ from exploration_world import (
     replace_settings,
     without_exploring,
 )
-from quality import circumstances
 from scipy.stats import t as student
 
-from pipelines.core.config import ExploreConfig, FactorizeConfig
-from pipelines.core.off_policy import LoggedRows, evaluate, place_model
-from pipelines.core.policies import Shown, rng_of, show
+from pipelines.core.config import ExploreConfig
+from pipelines.core.policies import rng_of, show
 
 DoubleArray = npt.NDArray[np.float64]
 FULL, QUICK = Size(), Size(users=600, interactions=9_000, items=500, visitors=20, visits=10, refit_every=5)
@@ -59,9 +57,10 @@ class Course:
     audience: DoubleArray
 
 
-def watch(world: World, first: Served, size: Size, settings: ExploreConfig, seed: int, passed: float) -> Course:
+def watch(
+    world: World, first: Served, size: Size, settings: ExploreConfig, seed: int, passed: float
+) -> Course:
     """All visitors come in turn, `visits` times; what they click on counts at once, and in the next version."""
-    rng = np.random.default_rng([seed, 2])
     visitors = [Visitor(row, np.zeros(size.items)) for row in range(size.visitors)]
     served, shown = first, np.zeros(size.items, dtype=np.int64)
     met = np.zeros(world.wants.shape, dtype=bool)
@@ -72,13 +71,15 @@ def watch(world: World, first: Served, size: Size, settings: ExploreConfig, seed
             served = publish(world, _clicks(world, visitors))
         lost = 0.0
         for visitor in visitors:
+            chance = np.random.default_rng([seed, visit, visitor.row])
             rows, belief, is_cold = candidates_of(world, served, visitor, shown, settings, size.n, passed)
             answer = show(belief, is_cold, size.n, settings, rng_of(seed, f"{visitor.row} {visit}"))
             items = rows[answer.places]
             left = world.wants[visitor.row].copy()
             left[visitor.clicked] = 0.0
             lost += float(world.looks @ (-np.sort(-left)[: size.n] - left[items]))
-            clicks = rng.random(size.n) < world.looks * left[items]
+            # whoever is shown an item in this visit clicks on it or not, whichever policy shows it
+            clicks = chance.random(size.items)[items] < world.looks * left[items]
             shown[items] += 1
             met[visitor.row, items] = True
             visitor.passed[items] += world.looks
@@ -118,11 +119,16 @@ def grid(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
     tried = {"greedy": without_exploring(base)}
     for epsilon in (0.05, 0.1, 0.2):
         tried[f"epsilon {epsilon}"] = replace_settings(base, policy="epsilon", epsilon=epsilon)
-    for noise in (0.1, 0.2):
-        for item_noise in (0.0, 0.3):
+    for noise in (0.05, 0.1, 0.2, 0.4):
+        for item_noise in (0.0, 0.3, 1.0):
             values = {"policy": "thompson", "noise": noise, "item_noise": item_noise}
             tried[f"thompson {noise} {item_noise}"] = replace_settings(base, **values)
-    for noise in (0.1,):
+    for cold in (0.1, 0.2):
+        tried[f"epsilon 0 cold {cold}"] = replace_settings(base, policy="epsilon", epsilon=0.0, cold_share=cold)
+        tried[f"thompson cold {cold}"] = replace_settings(
+            base, policy="thompson", noise=0.1, item_noise=0.3, cold_share=cold
+        )
+    for noise in (0.1, 0.3):
         tried[f"ucb {noise}"] = replace_settings(base, policy="ucb", noise=noise)
     return tried
 
@@ -194,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--repeats", type=int, default=400)
-    parser.add_argument("--passed", type=float, default=1.0, help="weight of what was shown and passed over")
+    parser.add_argument("--passed", type=float, default=5.0, help="weight of what was shown and passed over")
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)

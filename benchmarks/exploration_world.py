@@ -1,4 +1,4 @@
-"""The world of `exploration.py`: a generated shop whose true click rates are known, its model, and visitors who learn it.
+"""The world of `exploration.py`: a generated shop whose true click rates are known, its model, and its visitors.
 
 Dimensions: I items, V visitors, F factors.
 
@@ -8,7 +8,7 @@ Texts are read by their words (`pipelines.core.lexical`), so that a world is mad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from pipelines.core.config import BlendConfig, ExploreConfig, FactorizeConfig, L
 from pipelines.core.foldin import build_profile, fold_in, row_precision
 from pipelines.core.ids import hash_ids
 from pipelines.core.model import FittedModel, fit
+from pipelines.core.passing import Evidence, looks, with_passed
 from pipelines.core.scoring import Training
 
 DoubleArray = npt.NDArray[np.float64]
@@ -102,11 +103,13 @@ def make_world(size: Size, seed: int) -> World:
     return World(
         expit(seen + low), sp.vstack([pairs, sp.csr_matrix(seen.shape, dtype=np.float32)]).tocsr(),
         blend.centre(items, items[~is_new].mean(axis=0)), blend.centre(own, own[: size.users].mean(axis=0)),
-        is_new, 1.0 / np.log2(2.0 + np.arange(size.n)),
+        is_new, looks(size.n),
     )  # fmt: skip
 
 
-def _draw_pairs(logits: DoubleArray, is_new: BoolArray, size: Size, rng: np.random.Generator) -> sp.csr_matrix:
+def _draw_pairs(
+    logits: DoubleArray, is_new: BoolArray, size: Size, rng: np.random.Generator
+) -> sp.csr_matrix:
     """(U, I) by the Gumbel top-k trick, as `catalogue.behaviour` draws them."""
     counts = draw_counts(size.users, size.interactions, int((~is_new).sum()), rng)
     keys = np.where(is_new, -np.inf, logits - np.log(rng.standard_exponential(logits.shape) + 1e-30))
@@ -172,7 +175,12 @@ class Visitor:
 
 
 def candidates_of(
-    world: World, served: Served, visitor: Visitor, shown: IntArray, settings: ExploreConfig, n: int,
+    world: World,
+    served: Served,
+    visitor: Visitor,
+    shown: IntArray,
+    settings: ExploreConfig,
+    n: int,
     passed_weight: float,
 ) -> tuple[IntArray, Belief, BoolArray]:
     """Rows of the candidates, what is believed of their scores, and which are cold: as the service chooses them."""
@@ -188,14 +196,14 @@ def candidates_of(
         np.ones(len(items), dtype=np.float32), BLEND.history_power,
     )  # fmt: skip
     sure = als.confidences(np.ones(len(items), dtype=np.float32), fit_.alpha)
-    if passed_weight:
-        over = np.setdiff1d(np.flatnonzero(visitor.passed), items)
-        profile = replace(profile, events=np.concatenate([profile.events, np.zeros((len(over), profile.events.shape[1]))]))
-        sure = np.concatenate([sure, -(1.0 + passed_weight * visitor.passed[over])])
-        factors = model.item_factors[np.concatenate([items, over])]
-    else:
-        factors = model.item_factors[items]
-    folded = fold_in(profile, model.user_map, factors, sure, model.item_gramian, lam, share, split=False)
+    over = np.setdiff1d(np.flatnonzero(visitor.passed), items)
+    known = with_passed(
+        Evidence(profile, model.item_factors[items], sure, model.item_gramian),
+        model.item_factors[over], visitor.passed[over], passed_weight,
+    )  # fmt: skip
+    folded = fold_in(
+        known.profile, model.user_map, known.factors, known.confidences, known.gramian, lam, share, split=False
+    )
     user = blend.blend(folded.total.astype(np.float32), profile.total.astype(np.float32), BLEND.gamma)
     scores = served.vectors @ user
     scores[items] = -np.inf
@@ -203,7 +211,7 @@ def candidates_of(
     rows = choose_candidates(scores, is_cold, n, settings)
     belief = believe(
         scores[rows], served.vectors[rows, : fit_.n_factors],
-        row_precision(factors, sure, model.item_gramian, lam), settings.noise,
+        row_precision(known.factors, known.confidences, known.gramian, lam), settings.noise,
         item_deviation(
             folded.total, served.residuals, (model.item_evidence + shown)[rows].astype(np.float64),
             served.scale[rows], settings.half_known, settings.item_noise,
@@ -230,5 +238,3 @@ def without_exploring(settings: ExploreConfig) -> ExploreConfig:
 def replace_settings(settings: ExploreConfig, **values: object) -> ExploreConfig:
     """A validated copy."""
     return ExploreConfig.model_validate(settings.model_dump() | values)
-
-

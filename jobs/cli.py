@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from jobs.policies_cli import policies_app
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
 
@@ -25,6 +26,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Generate and check data.")
 app.add_typer(data_app, name="data")
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that callers of the service show.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(policies_app, name="policies")
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""

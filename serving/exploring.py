@@ -1,4 +1,4 @@
-"""From ranked candidates to the places of a list, with propensities: the policies of the core on a catalogue's items."""
+"""From ranked candidates to the places of a list, with propensities: the core's policies on a catalogue's items."""
 
 from __future__ import annotations
 
@@ -119,7 +119,12 @@ class Explorer:
         return beside
 
     def choose(
-        self, found: Sequence[Ranked], n: int, exploration: Exploration, catalogue: Catalogue, solve: Callable[[], Solved]
+        self,
+        found: Sequence[Ranked],
+        n: int,
+        exploration: Exploration,
+        catalogue: Catalogue,
+        solve: Callable[[], Solved],
     ) -> Chosen:
         """The places of a list.
 

@@ -235,7 +235,7 @@ class Recommender:
         return self._explorer.wanted(asked.wanted, exploration, self.catalogue)
 
     def _exploration(self, asked: Understood) -> Exploration | None:
-        """How this list explores: not later pages, various lists, the caller's candidates, or who is not known at all."""
+        """How this list explores; later pages, various lists, the caller's candidates and strangers' do not."""
         request, exploration = asked.request, asked.request.exploration
         if exploration is None or exploration.settings.policy == "none" or asked.wanted is None:
             return None

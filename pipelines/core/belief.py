@@ -1,11 +1,11 @@
-"""How sure the scores of one user's candidates are: the posterior behind a user's row, and what text leaves open of items.
+"""How sure the scores of one user's candidates are: the posterior of a user's row, and what texts leave open of items.
 
 Dimensions: c candidates, F factors, m draws, I items.
 
-The row solve of a user is the mean of a Gaussian with precision H (see `foldin`), up to the scale sigma of what users do
-around it; so the scores Y x vary by sigma^2 Y H^-1 Y'. The factor of an item that is known by text alone lies around its
-text's prediction as the factors of known items lie around theirs: an empirical prior with covariance R. For a user x that
-is one variance, x' R x, which shrinks with what is learnt of the item.
+The row solve of a user is the mean of a Gaussian with precision H (see `foldin`), up to the scale sigma of what users
+do around it; so the scores Y x vary by sigma^2 Y H^-1 Y'. The factor of an item that is known by text alone lies
+around its text's prediction as the factors of known items lie around theirs: an empirical prior with covariance R.
+For a user x that is one variance, x' R x, which shrinks with what is learnt of the item.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ class Belief:
 
 
 def believe(
-    means: FloatArray | DoubleArray, factors: FloatArray, precision: DoubleArray, noise: float, item_sd: DoubleArray
+    means: FloatArray | DoubleArray,
+    factors: FloatArray,
+    precision: DoubleArray,
+    noise: float,
+    item_sd: DoubleArray,
 ) -> Belief:
     """The belief about the scores of some items for one user.
 
@@ -86,7 +90,12 @@ def text_residuals(factors: FloatArray, predicted: FloatArray, evidence: IntArra
 
 
 def item_deviation(
-    user: DoubleArray, residuals: DoubleArray, known: DoubleArray, scale: DoubleArray, half_known: float, noise: float
+    user: DoubleArray,
+    residuals: DoubleArray,
+    known: DoubleArray,
+    scale: DoubleArray,
+    half_known: float,
+    noise: float,
 ) -> DoubleArray:
     """(c,) standard deviation of the items' own part of their scores.
 

@@ -131,7 +131,10 @@ def fold_in(
 
 
 def row_precision(
-    item_factors: FloatArray | DoubleArray, confidences: FloatArray, gramian: FloatArray, regularization: float
+    item_factors: FloatArray | DoubleArray,
+    confidences: FloatArray,
+    gramian: FloatArray,
+    regularization: float,
 ) -> DoubleArray:
     """H (F, F) of one user's row; arguments as for `fold_in`, no events leave G + lam I."""
     y = item_factors.astype(np.float64, copy=False)

@@ -3,16 +3,17 @@
 Dimensions: N lists, R rows (a place of a list each).
 
 What comes of an item at a place is taken to depend on the user, the item and the place, not on what else the list has
-(the item-position click model; Li et al. 2018, Offline Evaluation of Ranking Policies with Click Models). Then each place
-counts by itself, weighted by w = target's probability of this item there / logged propensity, and the value of a policy is
-the expected sum of rewards of a list:
+(the item-position click model; Li et al. 2018, Offline Evaluation of Ranking Policies with Click Models). Then each
+place counts by itself, weighted by w = target's probability of this item there / logged propensity, and the value of
+a policy is the expected sum of rewards of a list:
 
     IPS    mean over lists of sum_k w_k r_k
     SNIPS  sum over places of (sum w_k r_k / sum w_k) x share of lists with that place
     DR     mean over lists of (sum_k q(target at k) + sum_k w_k (r_k - q(shown at k)))
 
-IPS and DR have no bias where each item that the target may show could have been shown; the diagnostics tell where not: there
-the mean weight is below 1. Intervals are normal, of sums over clusters (users), for one user's lists are alike.
+IPS and DR have no bias where each item that the target may show could have been shown; the diagnostics tell where
+not: there the mean weight is below 1. Intervals are normal, of sums over clusters (users), for one user's lists are
+alike.
 """
 
 from __future__ import annotations
@@ -59,13 +60,15 @@ class LoggedRows:
         """Check."""
         sizes = {len(self.list_idx), len(self.place), len(self.propensity), len(self.reward)}
         if len(sizes) != 1 or (self.cluster is not None and len(self.cluster) != self.n_lists):
-            raise InputError("logged rows: list_idx, place, propensity and reward differ in length, or cluster from N.")
+            raise InputError(
+                "logged rows: list_idx, place, propensity and reward differ in length, or cluster from N."
+            )
         bad = ~((self.propensity > 0) & (self.propensity <= 1 + 1e-9))
         if bad.any():
             row = int(bad.argmax())
             raise InputError(
-                f"logged rows: propensity {self.propensity[row]} of row {row}; expected above 0 and at most 1. Rows that "
-                "no policy has drawn say nothing of others: leave them out."
+                f"logged rows: propensity {self.propensity[row]} of row {row}; expected above 0 and at most 1. "
+                "Rows that no policy has drawn say nothing of others: leave them out."
             )
 
 
@@ -156,7 +159,9 @@ def evaluate(
     dr = None
     if model is not None:
         dr = _mean(logged, model.target + _sums(logged, weights * (logged.reward - model.shown)))
-    return Evaluation(_mean(logged, ips), _self_normalised(logged, weights), dr, _diagnose(logged, raw, weights))
+    return Evaluation(
+        _mean(logged, ips), _self_normalised(logged, weights), dr, _diagnose(logged, raw, weights)
+    )
 
 
 def compare(

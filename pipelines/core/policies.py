@@ -157,7 +157,9 @@ def _thompson(
         lists[dear] = _give_places(nearer, scores[dear], is_cold, some, order[dear], settings)
     shown = int(rng.integers(m))
     places = lists[shown]
-    return Shown(places, (lists == places).mean(axis=0), _bonus(scores[shown] - means, places, best, settings))
+    return Shown(
+        places, (lists == places).mean(axis=0), _bonus(scores[shown] - means, places, best, settings)
+    )
 
 
 def _upper_bound(
@@ -188,7 +190,8 @@ def _best_of(scores: DoubleArray, best: IntArray, settings: ExploreConfig) -> In
 
 
 def _give_places(
-    lists: IntArray, scores: DoubleArray, is_cold: BoolArray, wanted: IntArray, order: DoubleArray, settings: ExploreConfig,
+    lists: IntArray, scores: DoubleArray, is_cold: BoolArray, wanted: IntArray, order: DoubleArray,
+    settings: ExploreConfig,
 ) -> IntArray:  # fmt: skip
     """Lists with at least so many cold items, where there are any left: the best of them at places drawn uniformly.
 

@@ -78,9 +78,9 @@ class Impression:
 
 @dataclass(frozen=True)
 class Response:
-    """An event that came of a list; its fields are those of `store.StoredEvent`."""
+    """An event that may have come of a list; its fields are those of `store.StoredEvent`."""
 
-    request_id: str
+    request_id: str | None
     user_id: str
     item_id: str
     event: str | None
@@ -114,7 +114,9 @@ class Impressions:
         fresh: set[str] = set()
         with self._engine.begin() as connection:
             self._lock(connection)
-            for start in range(0, len(rows), _AT_ONCE):  # writing first: SQLite locks at once, and waits for it
+            for start in range(
+                0, len(rows), _AT_ONCE
+            ):  # writing first: SQLite locks at once, and waits for it
                 statement = (
                     self._insert(impressions)
                     .values(rows[start : start + _AT_ONCE])
@@ -183,15 +185,25 @@ class Impressions:
                 names = [row.request_id for row in rows]
                 came: dict[str, list[Response]] = {name: [] for name in names}
                 for e in connection.execute(_CAME_OF, {"wanted": names}) if names else ():
-                    came[e.request_id].append(
-                        Response(e.request_id, e.user_id, e.item_id, e.event, e.weight)
-                    )
+                    came[e.request_id].append(Response(e.request_id, e.user_id, e.item_id, e.event, e.weight))
             if not rows:
                 return
             for row in rows:
                 mine = [r for r in came[row.request_id] if row.user_id is None or r.user_id == row.user_id]
                 yield _impression(row), mine
             last = rows[-1].seq
+
+    def history(self, user_id: str, moment: float, most: int) -> list[Response]:
+        """The newest events of a user that had been received by then, oldest first."""
+        statement = (
+            select(events)
+            .where(events.c.user_id == user_id, events.c.received_at < moment)
+            .order_by(events.c.seq.desc())
+            .limit(most)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+        return [Response(e.request_id, e.user_id, e.item_id, e.event, e.weight) for e in reversed(rows)]
 
     def prune(self, before: float) -> int:
         """Delete lists shown before then, a few at a time; how often items were shown stays. Returns their number."""

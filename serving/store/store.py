@@ -289,7 +289,9 @@ class Store:
 
 
 def _event(row: Row[Any]) -> StoredEvent:
-    return StoredEvent(row.event_id, row.user_id, row.item_id, row.event, row.weight, row.occurred_at, row.request_id)
+    return StoredEvent(
+        row.event_id, row.user_id, row.item_id, row.event, row.weight, row.occurred_at, row.request_id
+    )
 
 
 def store_url(setting: str, out: Path) -> URL:

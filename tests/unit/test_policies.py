@@ -113,7 +113,9 @@ def test_the_guard_holds(policy: str, max_loss: float) -> None:
 
 @pytest.mark.parametrize("policy", ["epsilon", "thompson", "ucb"])
 def test_cold_items_have_their_share_of_places_and_hot_ones_theirs(policy: str) -> None:
-    settings = ExploreConfig.model_validate(LOOSE | {"policy": policy, "epsilon": 0.0, "cold_share": 0.25, "noise": 0})
+    settings = ExploreConfig.model_validate(
+        LOOSE | {"policy": policy, "epsilon": 0.0, "cold_share": 0.25, "noise": 0}
+    )
     mean = Belief(belief().means + 10.0 * ~COLD, np.zeros((F, C)), np.zeros(C))
     order = np.argsort(-mean.means)
     sure, cold = Belief(mean.means[order], mean.loadings, mean.item_sd), COLD[order]
@@ -122,7 +124,11 @@ def test_cold_items_have_their_share_of_places_and_hot_ones_theirs(policy: str) 
 
 
 def test_nothing_is_tried_where_nothing_is_to_be_tried() -> None:
-    for settings in (ExploreConfig(), ExploreConfig(policy="thompson", protected=N), ExploreConfig(policy="epsilon", epsilon=0)):
+    for settings in (
+        ExploreConfig(),
+        ExploreConfig(policy="thompson", protected=N),
+        ExploreConfig(policy="epsilon", epsilon=0),
+    ):
         shown = show(belief(), COLD, N, settings, rng_of(0, "x"))
         assert shown.places.tolist() == list(range(N))
         assert shown.propensities.tolist() == [1.0] * N
@@ -162,6 +168,8 @@ def test_what_texts_leave_open_is_how_far_behaviour_has_moved_others() -> None:
     factors[15_000:] = 1e6  # nobody has been near them: they say nothing
     residuals = text_residuals(factors, predicted, evidence)
     np.testing.assert_allclose(residuals, np.diag(spread**2), atol=0.03)
-    found = item_deviation(np.eye(F)[2], residuals, np.array([0.0, 20.0, 60.0]), np.array([1.0, 1.0, 2.0]), 20.0, 0.5)
+    found = item_deviation(
+        np.eye(F)[2], residuals, np.array([0.0, 20.0, 60.0]), np.array([1.0, 1.0, 2.0]), 20.0, 0.5
+    )
     np.testing.assert_allclose(found, [0.5, 0.5 / np.sqrt(2), 0.5], rtol=0.02)
     assert not text_residuals(factors, predicted, np.zeros(20_000, dtype=np.int64)).any()

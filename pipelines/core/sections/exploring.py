@@ -22,20 +22,21 @@ class ExploreConfig(Section):
     epsilon: Fraction = Field(0.1, description="of epsilon: share of the places that are drawn at random")
     noise: Weight = Field(
         0.3,
-        description="of thompson and ucb: standard deviation of what a user does around what their factor says; larger "
-        "explores more",
+        description="of thompson and ucb: standard deviation of what a user does around what their factor says; "
+        "larger explores more",
     )
     item_noise: Weight = Field(
         0.5,
-        description="of thompson and ucb: how many times as far as behaviour has moved known items from what their texts "
-        "predict a new one may lie",
+        description="of thompson and ucb: how many times as far from what its text predicts an unknown item may lie as "
+        "behaviour has moved known ones",
     )
     half_known: Positive = Field(
         20, description="interactions or times shown after which half of that variance of an item is left"
     )
     ucb_width: Weight = Field(1.0, description="of ucb: standard deviations that are added to a score")
     draws: Annotated[int, Field(ge=2, le=4096)] = Field(
-        128, description="of thompson: lists that are drawn, one of which is shown; propensities are shares of them"
+        128,
+        description="of thompson: lists that are drawn, one of which is shown; propensities are shares of them",
     )
     candidates: Positive = Field(100, description="best items beside those of the list that may be tried")
     cold_share: Fraction = Field(
@@ -44,10 +45,13 @@ class ExploreConfig(Section):
     cold_impressions: Positive = Field(
         100, description="times that an item without interactions is shown before it has to earn its place"
     )
-    cold_candidates: Positive = Field(20, description="such items, the best for the user, that are drawn from")
+    cold_candidates: Positive = Field(
+        20, description="such items, the best for the user, that are drawn from"
+    )
     protected: Annotated[int, Field(ge=0)] = Field(1, description="first places that are never explored")
     margin: Fraction = Field(
-        0.5, description="an item that is tried may score less than the best by this share of the best score, at most"
+        0.5,
+        description="an item that is tried may score less than the best by this share of the best score, at most",
     )
     max_loss: Fraction = Field(
         0.2, description="share of its scores' sum, discounted by place, that a list may lose to exploration"
@@ -62,12 +66,12 @@ class ExploreConfig(Section):
     def _explores(self) -> Self:
         if self.cold_share > 0 and self.policy == "none":
             raise ValueError(
-                f"cold_share is {self.cold_share}, but policy = 'none' tries nothing; set cold_share to 0, or policy to "
-                "'epsilon' (with epsilon = 0 it tries cold items alone), 'thompson' or 'ucb'"
+                f"cold_share is {self.cold_share}, but policy = 'none' tries nothing; set cold_share to 0, or policy "
+                "to 'epsilon' (with epsilon = 0 it tries cold items alone), 'thompson' or 'ucb'"
             )
         if self.cold_share > 0 and not self.log:
             raise ValueError(
-                f"cold_share is {self.cold_share}, but without the log nobody knows how often an item was shown; set log "
-                "to true, or cold_share to 0"
+                f"cold_share is {self.cold_share}, but without the log nobody knows how often an item was shown; "
+                "set log to true, or cold_share to 0"
             )
         return self
