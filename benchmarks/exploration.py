@@ -124,7 +124,9 @@ def grid(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
             values = {"policy": "thompson", "noise": noise, "item_noise": item_noise}
             tried[f"thompson {noise} {item_noise}"] = replace_settings(base, **values)
     for cold in (0.1, 0.2):
-        tried[f"epsilon 0 cold {cold}"] = replace_settings(base, policy="epsilon", epsilon=0.0, cold_share=cold)
+        tried[f"epsilon 0 cold {cold}"] = replace_settings(
+            base, policy="epsilon", epsilon=0.0, cold_share=cold
+        )
         tried[f"thompson cold {cold}"] = replace_settings(
             base, policy="thompson", noise=0.1, item_noise=0.3, cold_share=cold
         )
@@ -145,8 +147,8 @@ def interval(values: Sequence[float]) -> str:
 def regret_table(courses: dict[str, list[Course]], base: str = "greedy") -> list[str]:
     """Of each policy, with what it differs from greedy by in the same worlds."""
     lines = [
-        f"| policy | cumulative regret a visitor | less {base}'s | last ten visits, less {base}'s | new items shown {ENOUGH} times "
-        "| half-way | audience met | half-way |", "|---|---|---|---|---|---|---|---|",
+        f"| policy | cumulative regret a visitor | less {base}'s | last ten visits, less {base}'s | "
+        f"new items shown {ENOUGH} times | half-way | audience met | half-way |", "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, found in courses.items():
         total = [float(c.regret.sum()) for c in found]
@@ -177,7 +179,7 @@ def run(
             courses[name].append(watch(world, first, size, settings, seed, passed))
             last = courses[name][-1]
             print(
-                f"seed {seed} {name}: regret {last.regret.sum():.3f} (first {last.regret[0]:.3f}, last {last.regret[-1]:.3f}), "
+                f"seed {seed} {name}: regret {last.regret.sum():.3f} ({last.regret[0]:.3f} to {last.regret[-1]:.3f}), "
                 f"tried {last.tried[-1]:.3f}, audience {last.audience[-1]:.3f}",
                 flush=True,
             )
@@ -186,7 +188,7 @@ def run(
 
 @dataclass(frozen=True)
 class Context:
-    """One visitor of whom something is known, as a request finds them: what is needed to answer it and to judge answers."""
+    """One visitor of whom something is known, as a request finds them."""
 
     row: int
     belief: object

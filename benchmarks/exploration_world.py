@@ -202,7 +202,14 @@ def candidates_of(
         model.item_factors[over], visitor.passed[over], passed_weight,
     )  # fmt: skip
     folded = fold_in(
-        known.profile, model.user_map, known.factors, known.confidences, known.gramian, lam, share, split=False
+        known.profile,
+        model.user_map,
+        known.factors,
+        known.confidences,
+        known.gramian,
+        lam,
+        share,
+        split=False,
     )
     user = blend.blend(folded.total.astype(np.float32), profile.total.astype(np.float32), BLEND.gamma)
     scores = served.vectors @ user

@@ -17,6 +17,8 @@ from serving.store.store import Person, Store
 _MOST_IN_WORDS, _MOST_KNOWN = 16, 32
 """Requests of one batch, so that the first does not wait long for the last."""
 
+Passed = Callable[[Sequence[str]], dict[str, dict[str, float]]]
+"""What each of some users was shown, see `Request.passed`."""
 Current = Callable[[], Recommender | None]
 _Asked = tuple[Recommender, Request]
 
@@ -37,8 +39,19 @@ def in_service(current: Current) -> Recommender:
 class Answering:
     """Answers requests, those that come meanwhile together: one look into the store, one pass of the encoder."""
 
-    def __init__(self, current: Current, store: Store, most_events: int) -> None:
-        """Take the version in service, anew for each request, and the newest `most_events` events of a user."""
+    def __init__(
+        self, current: Current, store: Store, most_events: int, passed: Passed | None = None
+    ) -> None:
+        """Take the version in service, anew for each request, and the newest `most_events` events of a user.
+
+        Args:
+            current: see `Current`.
+            store: of events and users.
+            most_events: of a user.
+            passed: what users were shown, where that counts.
+
+        """
+        self._passed = passed
         self._current = current
         self._store = store
         self._most_events = most_events
@@ -65,6 +78,8 @@ class Answering:
     def _look_up(self, user_ids: Sequence[str]) -> Sequence[Person | Exception]:
         try:
             people = self._store.people(user_ids, self._most_events)
+            for user_id, passed in (self._passed(user_ids) if self._passed else {}).items():
+                people[user_id].passed = passed
         except SQLAlchemyError as e:  # nobody is guilty: to try each alone would only take longer
             return [e] * len(user_ids)
         return [people[user_id] for user_id in user_ids]
@@ -85,5 +100,6 @@ def _told(request: Request, person: Person) -> Request:
         request,
         user_text=request.user_text or person.description,
         stored=[Event(e.item_id, e.event, e.weight) for e in person.events],
+        passed=person.passed,
         is_forgotten=person.is_forgotten,
     )

@@ -59,7 +59,7 @@ def create_app(
         lifespan=lifespan,
     )
     add_errors(app, limits)
-    answering = Answering(current, store, limits.max_events)
+    answering = Answering(current, store, limits.max_events, feedback.passed)
     guard = Guard(store.keys, limits)
     reading, writing = (guard.router(scope) for scope in SCOPES[:2])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in, r
 from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
 from pipelines.core.lexical import load as load_lexical
+from pipelines.core.passing import Evidence, with_passed
 from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted
 from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
 from pipelines.core.storage import read_json, read_tensors
@@ -254,11 +256,10 @@ class Recommender:
     def _solved(self, asked: Understood) -> Solved:
         """The user's row with its precision."""
         assert asked.parts is not None  # noqa: S101 - of somebody who is known
-        known, (_, folded) = asked.known, asked.parts
-        lam, _ = self._pull(known)
-        confident = confidences(known.event_weights, self.config.factorize.alpha)
-        factors = self.catalogue.factors(known.event_items)
-        return Solved(folded.total, row_precision(factors, confident, self._maps["item_gramian"], lam))
+        profile, folded = asked.parts
+        lam, _ = self._pull(asked.known)
+        known = self._evidence(asked.known, profile)
+        return Solved(folded.total, row_precision(known.factors, known.confidences, known.gramian, lam))
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
@@ -357,7 +358,12 @@ class Recommender:
             touched = np.concatenate([items, new_items])
             merged = merge_events(touched, np.concatenate([amounts, new_amounts]))
             new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
-        return Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
+        passed = {self.catalogue.row(i): seen for i, seen in request.passed.items() if i in self.catalogue}
+        over = np.setdiff1d(np.array(list(passed), dtype=np.int64), touched)
+        return Known(
+            names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part,
+            over, np.array([passed[row] for row in over.tolist()]),
+        )  # fmt: skip
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
         """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks.
@@ -424,12 +430,21 @@ class Recommender:
             np.sign(known.event_weights), settings.blend.history_power,
         )  # fmt: skip
         lam, share = self._pull(known)
+        evidence = self._evidence(known, profile)
         folded = fold_in(
-            profile, self._maps["user_map"], self.catalogue.factors(known.event_items),
-            confidences(known.event_weights, settings.factorize.alpha), self._maps["item_gramian"],
+            evidence.profile, self._maps["user_map"], evidence.factors, evidence.confidences, evidence.gramian,
             lam, share, split=split,
         )  # fmt: skip
-        return profile, folded
+        # what was passed over moves the user, and is no part of a score by itself
+        return profile, replace(folded, events=folded.events[: len(known.event_items)])
+
+    def _evidence(self, known: Known, profile: Profile) -> Evidence:
+        """What the user's row is solved from."""
+        events = Evidence(
+            profile, self.catalogue.factors(known.event_items),
+            confidences(known.event_weights, self.config.factorize.alpha), self._maps["item_gramian"],
+        )  # fmt: skip
+        return with_passed(events, self.catalogue.factors(known.passed_items), known.passed_looks, 1.0)
 
     def _pull(self, known: Known) -> tuple[float, float]:
         """Lam of this user's row, and what is left of the text's prediction."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,6 +38,8 @@ class Request:
         query: what they look for now.
         events: what they did that the bundle does not know, oldest first.
         stored: what the store knows that they did; what this version does not know of it is passed over.
+        passed: items that were shown to them, with what is added to the confidence that they are not wanted, see
+            `pipelines.core.passing`; those that they have touched are left out.
         is_forgotten: history and words known to the bundle must not be used.
         among: the items to put in order, known to the user or hidden as they may be; None: all that may be shown.
         n: length of the list.
@@ -55,6 +57,7 @@ class Request:
     query: str | None = None
     events: Sequence[Event] = ()
     stored: Sequence[Event] = ()
+    passed: Mapping[str, float] = field(default_factory=dict)
     is_forgotten: bool = False
     among: Sequence[str] | None = None
     n: int = 10

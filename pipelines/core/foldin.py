@@ -88,7 +88,7 @@ def build_profile(
 
 def fold_in(
     profile: Profile, user_map: FloatArray, item_factors: FloatArray, confidences: FloatArray,
-    gramian: FloatArray, regularization: float, share: float = 1.0, *, split: bool = True,
+    gramian: FloatArray | DoubleArray, regularization: float, share: float = 1.0, *, split: bool = True,
 ) -> FoldedUser:  # fmt: skip
     """Solve one user's row exactly and keep the terms apart.
 
@@ -133,7 +133,7 @@ def fold_in(
 def row_precision(
     item_factors: FloatArray | DoubleArray,
     confidences: FloatArray,
-    gramian: FloatArray,
+    gramian: FloatArray | DoubleArray,
     regularization: float,
 ) -> DoubleArray:
     """H (F, F) of one user's row; arguments as for `fold_in`, no events leave G + lam I."""

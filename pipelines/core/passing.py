@@ -1,8 +1,8 @@
 """What a user was shown and passed over: it says a little of what they do not want.
 
-A row solve knows an item that was shown and not touched no better than one that nobody has seen: as a zero of confidence 1.
-It was looked at, so its zero is surer: c = 1 + weight * looks. A policy that shows the best items learns nothing from a
-list without this, and shows it again.
+A row solve takes an item that was shown and not touched for one that nobody has seen: a zero of confidence 1. It was
+looked at, so its zero is surer: c = 1 + weight * looks. A policy that shows the best items learns nothing from a list
+without this, and shows it again.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def looks(n: int, first_rank: int = 1) -> DoubleArray:
 def with_passed(evidence: Evidence, factors: FloatArray, looked: DoubleArray, weight: float) -> Evidence:
     """The same user, of whom it is also known what they passed over.
 
-    The profile stays: to pass over an item is not to dislike its text. Of a user without events the text's prediction was
-    not solved against anything; it is not solved against all items either because of what they passed over.
+    The profile stays: to pass over an item is not to dislike its text. Of a user without events the text's prediction
+    is not solved against all items, and what they passed over does not change that.
 
     Args:
         evidence: of their events.

@@ -17,6 +17,7 @@ from sqlalchemy import BindParameter, Engine, Row, bindparam, delete, select, te
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from pipelines.core.passing import looks
 from serving.store.hashing import user_hash
 from serving.store.schema import events, forgotten, impressions, item_impressions
 
@@ -27,6 +28,12 @@ _LATE_SECONDS = 60.0
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791013)")
 _wanted: BindParameter[Any] = bindparam("wanted", expanding=True)
 _GONE = select(forgotten.c.user_hash, forgotten.c.forgotten_at).where(forgotten.c.user_hash.in_(_wanted))
+_NEWEST = (
+    select(impressions.c["items"], impressions.c.first_rank)
+    .where(impressions.c.user_id == bindparam("user_id"))
+    .order_by(impressions.c.seq.desc())
+    .limit(bindparam("most"))
+)
 _CAME_OF = select(events).where(events.c.request_id.in_(_wanted))
 
 
@@ -169,6 +176,20 @@ class Impressions:
         )
         with self._engine.connect() as connection:
             return {row.item_id: int(row.shown) for row in connection.execute(statement)}
+
+    def passed(self, user_ids: Sequence[str], most: int) -> dict[str, dict[str, float]]:
+        """Of each user the items of their newest `most` lists, with how often each was looked at by its places."""
+        found: dict[str, dict[str, float]] = {}
+        with self._engine.connect() as connection:
+            for user_id in dict.fromkeys(user_ids):
+                seen = found[user_id] = {}
+                for row in connection.execute(_NEWEST, {"user_id": user_id, "most": most}):
+                    items = json.loads(row.items)
+                    for (item, *_), looked in zip(
+                        items, looks(len(items), row.first_rank).tolist(), strict=True
+                    ):
+                        seen[item] = seen.get(item, 0.0) + looked
+        return found
 
     def read(self, since: float = 0.0) -> Iterator[tuple[Impression, list[Response]]]:
         """Every list from then on, in the order written, with the events of its user that name it."""

@@ -76,7 +76,7 @@ impressions = Table(
     metadata,
     Column("seq", _Seq, primary_key=True, autoincrement=True),
     Column("request_id", String(64), nullable=False, unique=True),
-    Column("user_id", String(MOST_ID_CHARS), index=True, comment="null: nobody was named"),
+    Column("user_id", String(MOST_ID_CHARS), comment="null: nobody was named"),
     Column("shown_at", Double, nullable=False, index=True, comment="seconds since 1970, UTC"),
     Column("model_version", String(255), nullable=False),
     Column("policy", String(16), nullable=False, comment="see explore.policy"),
@@ -87,6 +87,8 @@ impressions = Table(
     Column("best", Text, nullable=False, comment="JSON: [item_id, ...] without exploring"),
     sqlite_autoincrement=True,
 )
+
+Index("ix_impressions_user_id", impressions.c.user_id, impressions.c.seq)
 
 item_impressions = Table(
     "item_impressions",

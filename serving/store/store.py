@@ -104,12 +104,14 @@ class Person:
         description: what they say of themselves; None: nothing is stored.
         is_forgotten: what a published version knows of them must not be used.
         events: the newest, oldest first.
+        passed: items that were shown to them, see `Request.passed`; filled in by whoever wants it.
 
     """
 
     description: str | None = None
     is_forgotten: bool = False
     events: list[StoredEvent] = field(default_factory=list)
+    passed: dict[str, float] = field(default_factory=dict)
 
 
 class Store:

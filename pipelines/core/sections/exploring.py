@@ -57,6 +57,11 @@ class ExploreConfig(Section):
         0.2, description="share of its scores' sum, discounted by place, that a list may lose to exploration"
     )
     seed: Seed = Field(0, description="of all draws, with the id of the request")
+    passed_weight: Weight = Field(
+        0.0,
+        description="what a look adds to the confidence that a user does not want an item which they were shown and "
+        "passed over; wants log. 0: lists say nothing of a user",
+    )
     log: bool = Field(False, description="write down every list that is answered, in the store")
     keep_days: Annotated[float, Field(gt=0, le=36500)] = Field(
         90.0, description="after which lists are deleted from the log"
@@ -73,5 +78,10 @@ class ExploreConfig(Section):
             raise ValueError(
                 f"cold_share is {self.cold_share}, but without the log nobody knows how often an item was shown; "
                 "set log to true, or cold_share to 0"
+            )
+        if self.passed_weight > 0 and not self.log:
+            raise ValueError(
+                f"passed_weight is {self.passed_weight}, but without the log nobody knows what was shown; set log to "
+                "true, or passed_weight to 0"
             )
         return self

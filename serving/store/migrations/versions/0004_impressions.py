@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("best", sa.Text, nullable=False, comment="JSON: [item_id, ...] without exploring"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_impressions_user_id", "impressions", ["user_id"])
+    op.create_index("ix_impressions_user_id", "impressions", ["user_id", "seq"])
     op.create_index("ix_impressions_shown_at", "impressions", ["shown_at"])
     op.create_table(
         "item_impressions",
