@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+from exploration_offline import measure
 from exploration_world import (
     Served,
     Size,
@@ -27,6 +28,7 @@ from exploration_world import (
     replace_settings,
     without_exploring,
 )
+from quality import circumstances
 from scipy.stats import t as student
 
 from pipelines.core.config import ExploreConfig
@@ -34,8 +36,8 @@ from pipelines.core.policies import rng_of, show
 
 DoubleArray = npt.NDArray[np.float64]
 FULL, QUICK = Size(), Size(users=600, interactions=9_000, items=500, visitors=20, visits=10, refit_every=5)
-BASE = ExploreConfig(draws=64, log=True)
-CHOSEN_SEED = 0
+BASE = ExploreConfig(draws=64, log=True, passed_weight=5.0)
+CHOSEN = "0 100"
 ENOUGH = 20
 """Times shown after which a new item counts as tried."""
 
@@ -46,9 +48,8 @@ class Course:
 
     Attributes:
         regret: (visits,) expected clicks of the best list less those of the list shown, mean over visitors.
-        tried: share of the new items that were shown `ENOUGH` times by the end.
-        half: visits until half of those that are ever tried by any policy ... see `audience`.
-        audience: of the pairs of visitor and new item that the visitor wants most, the share that was shown.
+        tried: (visits,) share of the new items that were shown `ENOUGH` times.
+        audience: (visits,) of the new items that visitors want most, the share that was shown to them.
 
     """
 
@@ -57,9 +58,7 @@ class Course:
     audience: DoubleArray
 
 
-def watch(
-    world: World, first: Served, size: Size, settings: ExploreConfig, seed: int, passed: float
-) -> Course:
+def watch(world: World, first: Served, size: Size, settings: ExploreConfig, seed: int) -> Course:
     """All visitors come in turn, `visits` times; what they click on counts at once, and in the next version."""
     visitors = [Visitor(row, np.zeros(size.items)) for row in range(size.visitors)]
     served, shown = first, np.zeros(size.items, dtype=np.int64)
@@ -72,7 +71,7 @@ def watch(
         lost = 0.0
         for visitor in visitors:
             chance = np.random.default_rng([seed, visit, visitor.row])
-            rows, belief, is_cold = candidates_of(world, served, visitor, shown, settings, size.n, passed)
+            rows, belief, is_cold = candidates_of(world, served, visitor, shown, settings, size.n)
             answer = show(belief, is_cold, size.n, settings, rng_of(seed, f"{visitor.row} {visit}"))
             items = rows[answer.places]
             left = world.wants[visitor.row].copy()
@@ -117,6 +116,8 @@ def policies(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
 def grid(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
     """What --choose tries."""
     tried = {"greedy": without_exploring(base)}
+    for weight in (0.0, 1.0, 20.0):
+        tried[f"greedy, passed {weight}"] = replace_settings(tried["greedy"], passed_weight=weight)
     for epsilon in (0.05, 0.1, 0.2):
         tried[f"epsilon {epsilon}"] = replace_settings(base, policy="epsilon", epsilon=epsilon)
     for noise in (0.05, 0.1, 0.2, 0.4):
@@ -167,16 +168,14 @@ def regret_table(courses: dict[str, list[Course]], base: str = "greedy") -> list
     return lines
 
 
-def run(
-    size: Size, seeds: Sequence[int], arms: dict[str, ExploreConfig], passed: float
-) -> dict[str, list[Course]]:
+def run(size: Size, seeds: Sequence[int], arms: dict[str, ExploreConfig]) -> dict[str, list[Course]]:
     """Every policy in every world."""
     courses: dict[str, list[Course]] = {name: [] for name in arms}
     for seed in seeds:
         world = make_world(size, seed)
         first = publish(world)
         for name, settings in arms.items():
-            courses[name].append(watch(world, first, size, settings, seed, passed))
+            courses[name].append(watch(world, first, size, settings, seed))
             last = courses[name][-1]
             print(
                 f"seed {seed} {name}: regret {last.regret.sum():.3f} ({last.regret[0]:.3f} to {last.regret[-1]:.3f}), "
@@ -186,30 +185,72 @@ def run(
     return courses
 
 
-@dataclass(frozen=True)
-class Context:
-    """One visitor of whom something is known, as a request finds them."""
+PAGE = """# Exploration where the truth is known
 
-    row: int
-    belief: object
-    items: npt.NDArray[np.int64]
-    is_cold: npt.NDArray[np.bool_]
-    targets: dict[str, npt.NDArray[np.int64]]
+{where}
+
+Command: `python benchmarks/exploration.py --seeds {seeds} --repeats {repeats}{quick}`. Constants were chosen on other
+worlds: `--choose --seeds {chosen}`.
+
+A generated shop of {items} items, a quarter of them never shown before, and {users} users with {interactions}
+interactions. {visitors} visitors come with their own words, {visits} times each, and see {n} items; place k is looked at
+with probability 1 / log2(1 + k). A click counts in the next list; the model is fitted again every {refit_every} visits.
+What is clicked on is not shown again, so the best that is left gets worse, and regret (expected clicks of the best list
+that was possible, less those of the list shown) does not fall by itself. Texts are read by their words. In brackets
+95 % intervals over worlds (Student's t); differences are between the same worlds, visitors and dice.
+
+## Regret, and new items
+
+{table}
+
+Audience: of the pairs of a visitor and a new item that is among the 30 items they want most, the share that was shown.
+
+## Intervals of off-policy estimates
+
+{lists} lists are logged and estimated from, {repeats} times, in the first world. The mean weight should be 1; where the
+target shows what the logged policy hardly draws it is less, estimates are too low, and the diagnostics say so.
+
+{offline}
+"""
+LOGGERS = {
+    "epsilon 0.3": replace_settings(BASE, policy="epsilon", epsilon=0.3, margin=1.0, max_loss=1.0),
+    "thompson": replace_settings(BASE, policy="thompson", margin=1.0, max_loss=1.0, protected=0),
+}
+"""What is logged to estimate others from: without bounds, for what is bounded is hardly drawn."""
+
+
+def page(
+    courses: dict[str, list[Course]], offline: list[str], options: argparse.Namespace, size: Size
+) -> str:
+    """The whole of the results."""
+    seeds, quick = " ".join(map(str, options.seeds)), " --quick" if options.quick else ""
+    values = vars(size) | {
+        "where": circumstances(), "seeds": seeds, "repeats": options.repeats, "lists": options.lists, "quick": quick,
+        "chosen": CHOSEN, "table": "\n".join(regret_table(courses)), "offline": "\n".join(offline),
+    }  # fmt: skip
+    return PAGE.format(**values)
 
 
 def main() -> None:
     """Measure and print; with --out also write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--repeats", type=int, default=400)
-    parser.add_argument("--passed", type=float, default=5.0, help="weight of what was shown and passed over")
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--lists", type=int, default=300)
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
-    courses = run(size, options.seeds, grid() if options.choose else policies(), options.passed)
-    print("\n".join(regret_table(courses)))
+    if options.choose:
+        print("\n".join(regret_table(run(size, options.seeds, grid()))))
+        return
+    offline = measure(size, options.seeds[0], LOGGERS, options.lists, options.repeats)
+    courses = run(size, options.seeds, policies())
+    text = page(courses, offline, options, size)
+    print(text)
+    if options.out is not None:
+        options.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -175,13 +175,7 @@ class Visitor:
 
 
 def candidates_of(
-    world: World,
-    served: Served,
-    visitor: Visitor,
-    shown: IntArray,
-    settings: ExploreConfig,
-    n: int,
-    passed_weight: float,
+    world: World, served: Served, visitor: Visitor, shown: IntArray, settings: ExploreConfig, n: int
 ) -> tuple[IntArray, Belief, BoolArray]:
     """Rows of the candidates, what is believed of their scores, and which are cold: as the service chooses them."""
     model = served.model
@@ -199,7 +193,7 @@ def candidates_of(
     over = np.setdiff1d(np.flatnonzero(visitor.passed), items)
     known = with_passed(
         Evidence(profile, model.item_factors[items], sure, model.item_gramian),
-        model.item_factors[over], visitor.passed[over], passed_weight,
+        model.item_factors[over], visitor.passed[over], settings.passed_weight,
     )  # fmt: skip
     folded = fold_in(
         known.profile,
