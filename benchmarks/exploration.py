@@ -193,7 +193,7 @@ Command: `python benchmarks/exploration.py --seeds {seeds} --repeats {repeats}{q
 worlds: `--choose --seeds {chosen}`.
 
 A generated shop of {items} items, a quarter of them never shown before, and {users} users with {interactions}
-interactions. {visitors} visitors come with their own words, {visits} times each, and see {n} items; place k is looked at
+interactions. {visitors} visitors come with their own words, {visits} times each, and see {n} items, place k
 with probability 1 / log2(1 + k). A click counts in the next list; the model is fitted again every {refit_every} visits.
 What is clicked on is not shown again, so the best that is left gets worse, and regret (expected clicks of the best list
 that was possible, less those of the list shown) does not fall by itself. Texts are read by their words. In brackets

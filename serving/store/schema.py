@@ -32,7 +32,10 @@ events = Table(
 )
 Index("ix_events_user_id", events.c.user_id, events.c.seq)
 Index("ix_events_item_id", events.c.item_id, events.c.seq)
-Index("ix_events_request_id", events.c.request_id)
+_names_a_list = events.c.request_id.is_not(None)  # the others cost the index nothing
+Index(
+    "ix_events_request_id", events.c.request_id, sqlite_where=_names_a_list, postgresql_where=_names_a_list
+)
 
 users = Table(
     "users",

@@ -40,4 +40,7 @@ def upgrade() -> None:
     op.add_column(
         "events", sa.Column("request_id", sa.String(64), comment="of the list it came of; null: not told")
     )
-    op.create_index("ix_events_request_id", "events", ["request_id"])
+    named = sa.text("request_id IS NOT NULL")
+    op.create_index(
+        "ix_events_request_id", "events", ["request_id"], sqlite_where=named, postgresql_where=named
+    )
