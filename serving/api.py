@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 
-from pipelines.core.config import ServeConfig
+from pipelines.core.config import ExploreConfig, ServeConfig
 from serving import requests
 from serving.answering import Answering, Current, in_service
 from serving.bodies import (
@@ -23,6 +26,7 @@ from serving.bodies import (
 from serving.experiments.participation import Part, Participation
 from serving.experiments.routes import add_experiments
 from serving.experiments.versions import OtherVersions
+from serving.feedback import Feedback
 from serving.guard import Guard
 from serving.items import add_item_changes, add_items
 from serving.limits import check_count, check_text
@@ -33,7 +37,11 @@ from serving.store.store import Store
 
 
 def create_app(
-    current: Current, store: Store, limits: ServeConfig, others: OtherVersions | None = None
+    current: Current,
+    store: Store,
+    limits: ServeConfig,
+    others: OtherVersions | None = None,
+    explore: ExploreConfig | None = None,
 ) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
@@ -42,23 +50,36 @@ def create_app(
         store: of events, users and keys.
         limits: sizes a request may have, and who may ask.
         others: versions beside the one in service, for experiments; None: there are none.
+        explore: what lists may try, and whether they are logged; None: neither.
 
     """
+    feedback = Feedback(store, explore or ExploreConfig())
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(feedback.close)
+
     app: FastAPI = FastAPIOffline(
-        title="Kindling", version="1", summary="Recommendations when there is little to go on."
+        title="Kindling",
+        version="1",
+        summary="Recommendations when there is little to go on.",
+        lifespan=lifespan,
     )
     add_errors(app, limits)
-    answering = Answering(current, store, limits.max_events)
+    answering = Answering(current, store, limits.max_events, feedback.passed)
     guard = Guard(store.keys, limits)
     participation = Participation(store.experiments, current, others, limits.experiment_seconds)
     reading, writing, managing = (guard.router(scope) for scope in SCOPES)
 
     async def answer(request: Request, asked: requests.Request) -> Response:
+        request_id = request.state.request_id
         asked, part = await participation(asked)
-        version, items = await answering(asked, part.model if part else None)
+        version, items = await answering(feedback.prepare(asked, request_id), part.model if part else None)
         if part is not None:
             participation.note(part)
-        return _Json(_answer(request.state.request_id, version, items, part))
+        feedback.record(asked, request_id, version, items, part.variant if part else None)
+        return _Json(_answer(request_id, version, items, part))
 
     @reading.post("/recommend", response_model=RecommendAnswer)
     async def recommend(body: RecommendBody, request: Request) -> Response:
@@ -110,7 +131,7 @@ class _Json(Response):
     media_type = "application/json"
 
 
-def _answer(request_id: str, version: str, items: list[requests.Recommended], part: Part | None) -> bytes:
+def _answer(request_id: str, version: str, items: requests.Answer, part: Part | None) -> bytes:
     """The JSON of a `RecommendAnswer`."""
     rows = [{k: v for k, v in vars(item).items() if v is not None} for item in items]
     answer: dict[str, object] = {"request_id": request_id, "model_version": version, "items": rows}

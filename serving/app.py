@@ -17,7 +17,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 from threadpoolctl import threadpool_limits
 
-from pipelines.core.config import ServeConfig
+from pipelines.core.config import ExploreConfig, ServeConfig
 from pipelines.core.errors import ConfigError
 from pipelines.core.sections.rules import RulesConfig
 from serving.api import create_app
@@ -35,7 +35,9 @@ _REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """Routes on the loop that reads requests, not on one of their own beside it: the routes never block."""
 
 
-def build_routes(out: Path, settings: ServeConfig, rules: RulesConfig | None = None) -> FastAPI:
+def build_routes(
+    out: Path, settings: ServeConfig, rules: RulesConfig | None = None, explore: ExploreConfig | None = None
+) -> FastAPI:
     """The routes over the version in service under `out`; called in each replica."""
     threads = settings.threads or max(1, min((os.cpu_count() or 1) // settings.replicas, _MOST_THREADS))
     # the ranker has threads of its own, and what else is multiplied here is too small to be worth more than one
@@ -52,10 +54,12 @@ def build_routes(out: Path, settings: ServeConfig, rules: RulesConfig | None = N
 
     current = live(CurrentRecommender(out, settings.reload_seconds, threads, rules))
     others = OtherVersions(out, current, lambda model: live(lambda: model), threads, rules)
-    return create_app(current, store, settings, others)
+    return create_app(current, store, settings, others, explore)
 
 
-def build_deployment(out: Path, settings: ServeConfig, rules: RulesConfig | None = None) -> serve.Application:
+def build_deployment(
+    out: Path, settings: ServeConfig, rules: RulesConfig | None = None, explore: ExploreConfig | None = None
+) -> serve.Application:
     """The deployment, bound to an output directory; nothing is loaded until a replica starts."""
 
     class Ingress:
@@ -71,17 +75,20 @@ def build_deployment(out: Path, settings: ServeConfig, rules: RulesConfig | None
         ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": _REPLICA}},
         graceful_shutdown_timeout_s=20,
     )
-    ingress: Any = serve.ingress(lambda: build_routes(out, settings, rules))(Ingress)
+    ingress: Any = serve.ingress(lambda: build_routes(out, settings, rules, explore))(Ingress)
     return deployment(ingress).bind()
 
 
-def start(out: Path, settings: ServeConfig, rules: RulesConfig | None = None) -> str:
+def start(
+    out: Path, settings: ServeConfig, rules: RulesConfig | None = None, explore: ExploreConfig | None = None
+) -> str:
     """Start Serve on the connected cluster; returns the base address once requests are answered.
 
     Args:
         out: of the build.
         settings: of the service.
         rules: of the shop, in place of those that a version was published with.
+        explore: what lists may try, and whether they are logged; None: neither.
 
     """
     _check_port(settings)
@@ -91,7 +98,7 @@ def start(out: Path, settings: ServeConfig, rules: RulesConfig | None = None) ->
             host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
         )
     )
-    serve.run(build_deployment(out, settings, rules), name=APP_NAME, route_prefix="/")
+    serve.run(build_deployment(out, settings, rules, explore), name=APP_NAME, route_prefix="/")
     return f"http://{settings.host}:{settings.port}"
 
 

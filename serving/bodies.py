@@ -13,6 +13,7 @@ from serving.store.schema import MOST_ID_CHARS
 Id = Annotated[
     str, StringConstraints(min_length=1, max_length=MOST_ID_CHARS, pattern=r"^[^\x00-\x1f\x7f\ufffd]+$")
 ]
+RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{8,64}$")]
 _LEAST_WEIGHT = 1e-6
 """Less than this is nothing in single precision, once it is squared."""
 FilterScalar = str | int | float | bool
@@ -41,6 +42,9 @@ class EventToStore(EventBody):
     user_id: Id
     timestamp: float | None = Field(
         None, ge=0, le=253_402_300_799, description="seconds since 1970, UTC; absent: when it is received"
+    )
+    request_id: RequestId | None = Field(
+        None, description="of the answer whose list it came of, so that policies can be judged by it"
     )
 
 
@@ -181,6 +185,9 @@ class ItemAnswer(BaseModel):
     rank: int
     source: Literal["text", "fold_in", "hot", "fallback"]
     parts: dict[str, float] | None = None
+    propensity: float | None = Field(
+        None, description="with exploring: how likely this item was at this place"
+    )
 
 
 class RecommendAnswer(BaseModel):

@@ -237,6 +237,11 @@ class Catalogue:
         """(n,) whether interactions have a part in their factors."""
         return self._pick(self.is_hot, self.late.is_hot if self.late else None, rows)
 
+    def evidence(self) -> IntArray:
+        """(rows,) interactions of each."""
+        tables = [self.bundle.table, *([self.late.items.table] if self.late else [])]
+        return np.concatenate([t.column(N_INTERACTIONS).to_numpy().astype(np.int64) for t in tables])
+
     @staticmethod
     def _pick(
         own: npt.NDArray[Number], late: npt.NDArray[Number] | None, rows: IntArray

@@ -76,7 +76,7 @@ def add_people(router: APIRouter, current: Current, store: Store, limits: ServeC
             is_forgotten=person.is_forgotten,
             events=[
                 {"event_id": e.event_id, "item_id": e.item_id, "event": e.event, "weight": e.weight,
-                 "user_id": user_id, "timestamp": e.occurred_at}
+                 "user_id": user_id, "timestamp": e.occurred_at, "request_id": e.request_id}
                 for e in person.events
             ],
         )  # fmt: skip
@@ -112,7 +112,9 @@ def _events(body: EventsBody, config: Config, limits: ServeConfig) -> list[Store
                 "None of these events is stored."
             )
     return [
-        StoredEvent(e.event_id or uuid.uuid4().hex, e.user_id, e.item_id, e.event, e.weight, e.timestamp)
+        StoredEvent(
+            e.event_id or uuid.uuid4().hex, e.user_id, e.item_id, e.event, e.weight, e.timestamp, e.request_id
+        )
         for e in body.events
     ]
 

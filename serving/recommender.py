@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from pipelines.core.config import Config, load_config
 from pipelines.core.diversity import diversify
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
-from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
+from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in, row_precision
 from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
 from pipelines.core.lexical import load as load_lexical
+from pipelines.core.passing import Evidence, with_passed
 from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, add
 from pipelines.core.rules import Rules
 from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
@@ -31,8 +33,9 @@ from pipelines.core.sections.rules import RulesConfig
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
+from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
 from serving.remembering import Remembered
-from serving.requests import Event, Recommended, Request, Source
+from serving.requests import Answer, Event, Recommended, Request, Source
 from serving.rules import Ruled, Ruling
 from serving.understanding import Known, Understood, Words, look_deeper, merge_events
 
@@ -93,6 +96,7 @@ class Recommender:
         kinds = self.config.data.event_weights
         self._ruling = Ruling(self.config.rules if rules is None else rules, kinds)
         self._ruling.over(self.catalogue)
+        self._explorer = Explorer(self.config, self.catalogue.bundle, self._maps["item_map"])
         self.encoder = encoder or self._load_encoder(paths)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
@@ -213,7 +217,7 @@ class Recommender:
             for name in self.config.attributes.labels
         }
 
-    def recommend(self, request: Request) -> list[Recommended]:
+    def recommend(self, request: Request) -> Answer:
         """The n best items for this request, best first; fewer when filters leave fewer.
 
         Raises:
@@ -225,9 +229,9 @@ class Recommender:
             raise answer
         return answer
 
-    def recommend_many(self, requests: Sequence[Request]) -> list[list[Recommended] | InputError]:
+    def recommend_many(self, requests: Sequence[Request]) -> list[Answer | InputError]:
         """What `recommend` answers to each, or what it raises: texts are encoded and items ranked in one go."""
-        answers: list[list[Recommended] | InputError] = [[] for _ in requests]
+        answers: list[Answer | InputError] = [Answer() for _ in requests]
         understood: list[Understood] = []
         for place, (request, words) in enumerate(zip(requests, self._words(requests), strict=True)):
             try:
@@ -235,16 +239,57 @@ class Recommender:
             except InputError as e:
                 answers[place] = e
         while understood:
-            lists = iter(self.catalogue.best([u.wanted for u in understood if u.wanted is not None]))
+            wanted = [self._wanted(u) for u in understood]
+            found = iter(self.catalogue.best([w for several in wanted for w in several]))
             too_short = []
-            for u in understood:
-                page = self._page(u, next(lists) if u.wanted is not None else self._most_popular(u))
-                if page is None:
+            for u, several in zip(understood, wanted, strict=True):
+                chosen = self._choose(u, [next(found) for _ in several] or [self._most_popular(u)])
+                if chosen is None:
                     too_short.append(look_deeper(u))
                 else:
-                    answers[u.place] = self._answer(u, page)
+                    answers[u.place] = self._answer(u, chosen)
             understood = too_short
         return answers
+
+    def _wanted(self, asked: Understood) -> list[Wanted]:
+        """What to ask the ranker for; nothing for somebody of whom nothing is known."""
+        if asked.wanted is None:
+            return []
+        exploration = self._exploration(asked)
+        if exploration is None:
+            return [asked.wanted]
+        return self._explorer.wanted(asked.wanted, exploration, self.catalogue)
+
+    def _exploration(self, asked: Understood) -> Exploration | None:
+        """How this list explores; later pages, various lists, the caller's candidates and strangers' do not.
+
+        Nor do lists with caps or pins: what those leave has no simple probability.
+        """
+        request, exploration = asked.request, asked.request.exploration
+        if exploration is None or exploration.settings.policy == "none" or asked.wanted is None:
+            return None
+        if asked.ruled.caps or asked.ruled.pins:
+            return None
+        may = not request.offset and request.among is None and self._diversity(request) == 0
+        return exploration if may else None
+
+    def _choose(self, asked: Understood, best: Sequence[Ranked]) -> Chosen | None:
+        """The places of the list, from what the ranker found; None: more items have to be ranked to say."""
+        exploration = self._exploration(asked)
+        if exploration is None:
+            page = self._page(asked, best[0])
+            return None if page is None else as_ranked(page)
+        return self._explorer.choose(
+            best, asked.request.n, exploration, self.catalogue, lambda: self._solved(asked)
+        )
+
+    def _solved(self, asked: Understood) -> Solved:
+        """The user's row with its precision."""
+        assert asked.parts is not None  # noqa: S101 - of somebody who is known
+        profile, folded = asked.parts
+        lam, _ = self._pull(asked.known)
+        known = self._evidence(asked.known, profile)
+        return Solved(folded.total, row_precision(known.factors, known.confidences, known.gramian, lam))
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
@@ -327,19 +372,22 @@ class Recommender:
             scores = np.asarray(np.einsum("ij,j->i", self.catalogue.vectors(rows), asked.wanted.user))
         return add(scores, rows, asked.ruled.additions, asked.ruled.unit)
 
-    def _answer(self, asked: Understood, best: Ranked) -> list[Recommended]:
-        explain = asked.request.explain
-        places = zip(best.rows.tolist(), best.scores.tolist(), self._sources(best.rows, asked), strict=True)
-        return [
-            Recommended(
-                self.catalogue.id(row),
-                score,
-                rank,
-                source,
-                self._explain(row, asked) if explain else None,
-            )
-            for rank, (row, score, source) in enumerate(places, 1 + asked.request.offset)
-        ]
+    def _answer(self, asked: Understood, chosen: Chosen) -> Answer:
+        explain, best = asked.request.explain, chosen.ranked
+        answer = Answer()
+        answer.policy, answer.scores = chosen.policy, best.scores.tolist()
+        answer.best = [self.catalogue.id(row) for row in chosen.best.tolist()]
+        places = zip(
+            best.rows.tolist(), answer.scores, chosen.bonus.tolist(), chosen.propensities.tolist(),
+            self._sources(best.rows, asked), strict=True,
+        )  # fmt: skip
+        for rank, (row, score, bonus, propensity, source) in enumerate(places, 1 + asked.request.offset):
+            parts = self._explain(row, asked) if explain else None
+            if parts is not None and bonus:
+                parts["exploration"] = bonus
+            told = None if chosen.policy == "none" else propensity
+            answer.append(Recommended(self.catalogue.id(row), score + bonus, rank, source, parts, told))
+        return answer
 
     def _words(self, requests: Sequence[Request]) -> list[Words]:
         """The texts of all requests, encoded together."""
@@ -372,15 +420,22 @@ class Recommender:
         touched, old = items, merge_events(items, amounts)
         merged, new_take_part = old, False
         events = [*(e for e in request.stored if self._knows_event(e)), *request.events]
+        acted = items
         if events:
             new_items, new_amounts = self._new_events(events)
+            acted = np.concatenate([items, new_items])
             hides = [rules is None or rules.hides(event.event) for event in events]
             touched = np.concatenate([items, new_items[hides]])
-            merged = merge_events(np.concatenate([items, new_items]), np.concatenate([amounts, new_amounts]))
+            merged = merge_events(acted, np.concatenate([amounts, new_amounts]))
             new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
         if rules is not None and not rules.settings.hide_seen:
             touched = touched[:0]
-        return Known(names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part)
+        passed = {self.catalogue.row(i): seen for i, seen in request.passed.items() if i in self.catalogue}
+        over = np.setdiff1d(np.array(list(passed), dtype=np.int64), acted)
+        return Known(
+            names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part,
+            over, np.array([passed[row] for row in over.tolist()]),
+        )  # fmt: skip
 
     def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
         """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks.
@@ -446,16 +501,28 @@ class Recommender:
             known.words, known.word_weights, self.catalogue.profiles(known.event_items),
             np.sign(known.event_weights), settings.blend.history_power,
         )  # fmt: skip
-        n_events = np.array([len(known.event_items)], dtype=np.int32)
-        fit = settings.factorize
-        lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
-        share = prior_share(n_events, fit.user_text_fade)
+        lam, share = self._pull(known)
+        evidence = self._evidence(known, profile)
         folded = fold_in(
-            profile, self._maps["user_map"], self.catalogue.factors(known.event_items),
-            confidences(known.event_weights, settings.factorize.alpha), self._maps["item_gramian"],
-            float(lam[0]), float(share[0]), split=split,
+            evidence.profile, self._maps["user_map"], evidence.factors, evidence.confidences, evidence.gramian,
+            lam, share, split=split,
         )  # fmt: skip
-        return profile, folded
+        # what was passed over moves the user, and is no part of a score by itself
+        return profile, replace(folded, events=folded.events[: len(known.event_items)])
+
+    def _evidence(self, known: Known, profile: Profile) -> Evidence:
+        """What the user's row is solved from."""
+        events = Evidence(
+            profile, self.catalogue.factors(known.event_items),
+            confidences(known.event_weights, self.config.factorize.alpha), self._maps["item_gramian"],
+        )  # fmt: skip
+        return with_passed(events, self.catalogue.factors(known.passed_items), known.passed_looks, 1.0)
+
+    def _pull(self, known: Known) -> tuple[float, float]:
+        """Lam of this user's row, and what is left of the text's prediction."""
+        n_events, fit = np.array([len(known.event_items)], dtype=np.int32), self.config.factorize
+        lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
+        return float(lam[0]), float(prior_share(n_events, fit.user_text_fade)[0])
 
     def _most_popular(self, asked: Understood) -> Ranked:
         ruled = asked.ruled

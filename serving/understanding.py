@@ -24,7 +24,8 @@ class Known:
     """What a request amounts to: words and events with their vectors, and what must not be shown.
 
     `touched` are the items that the user has seen, `event_items` those whose weights do not cancel. New events take
-    part when they change what the history alone says.
+    part when they change what the history alone says. `passed_items` were shown and not touched, `passed_looks` says
+    how surely they were looked at.
     """
 
     word_names: list[str]
@@ -35,6 +36,8 @@ class Known:
     touched: npt.NDArray[np.int64]
     stored_row: int | None
     new_take_part: bool
+    passed_items: npt.NDArray[np.int64]
+    passed_looks: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pipelines.core.errors import ConfigError
 from pipelines.core.sections.base import Positive, Power, Section, Seed, Share, Strength, Weight
 from pipelines.core.sections.data import DataConfig, PrivacyConfig, SplitConfig
+from pipelines.core.sections.exploring import ExploreConfig
 from pipelines.core.sections.finetuning import FinetuneConfig
 from pipelines.core.sections.measuring import EvaluateConfig, TuneConfig
 from pipelines.core.sections.model import BlendConfig, FactorizeConfig
@@ -35,6 +36,7 @@ __all__ = [
     "EmbedConfig",
     "EncoderConfig",
     "EvaluateConfig",
+    "ExploreConfig",
     "FactorizeConfig",
     "FinetuneConfig",
     "LexicalConfig",
@@ -78,6 +80,7 @@ class Config(Section):
     publish: PublishConfig = PublishConfig()
     serve: ServeConfig = ServeConfig()
     rules: RulesConfig = RulesConfig()
+    explore: ExploreConfig = ExploreConfig()
     ray: RayConfig = RayConfig()
 
     def fingerprint(self, *sections: str, exclude: frozenset[str] = frozenset()) -> str:

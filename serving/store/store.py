@@ -6,7 +6,6 @@ processes use one store.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -35,6 +34,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from pipelines.core.errors import ArtefactError, ConfigError
 from serving.store import exposing, upgrading
 from serving.store.experiments import Experiments
+from serving.store.hashing import user_hash
+from serving.store.impressions import Impressions
 from serving.store.items import ItemChanges
 from serving.store.keys import Keys
 from serving.store.schema import events, forgotten, items, users
@@ -83,6 +84,7 @@ class StoredEvent:
         event: kind, see data.event_weights; None: counts as weight 1.
         weight: times the kind's weight.
         occurred_at: seconds since 1970, UTC; None: when it is received.
+        request_id: of the list that it came of; None: not told.
 
     """
 
@@ -92,6 +94,7 @@ class StoredEvent:
     event: str | None = None
     weight: float = 1.0
     occurred_at: float | None = None
+    request_id: str | None = None
 
 
 @dataclass
@@ -102,12 +105,14 @@ class Person:
         description: what they say of themselves; None: nothing is stored.
         is_forgotten: what a published version knows of them must not be used.
         events: the newest, oldest first.
+        passed: items that were shown to them, see `Request.passed`; filled in by whoever wants it.
 
     """
 
     description: str | None = None
     is_forgotten: bool = False
     events: list[StoredEvent] = field(default_factory=list)
+    passed: dict[str, float] = field(default_factory=dict)
 
 
 class Store:
@@ -124,6 +129,7 @@ class Store:
         upgrading.check(self._engine)
         self.keys = Keys(self._engine)
         self.experiments = Experiments(self._engine)
+        self.impressions = Impressions(self._engine)
         self._is_postgresql = self._engine.dialect.name == "postgresql"
         self.items = ItemChanges(self._engine, self._alone)
         self._insert = (postgresql if self._is_postgresql else sqlite).insert
@@ -206,6 +212,7 @@ class Store:
             moved = connection.execute(
                 update(events).where(events.c.user_id == former_id).values(user_id=user_id)
             ).rowcount
+            self.impressions.move(connection, user_id, former_id)
             said = connection.execute(select(users).where(users.c.user_id == former_id)).first()
             if said is not None:
                 connection.execute(
@@ -235,6 +242,7 @@ class Store:
             deleted = connection.execute(delete(events).where(events.c.user_id == user_id)).rowcount
             connection.execute(delete(users).where(users.c.user_id == user_id))
             exposing.forget(connection, user_id)
+            self.impressions.forget(connection, user_id)
         self._empty_log()
         return deleted
 
@@ -286,13 +294,10 @@ class Store:
             yield from map(_event, connection.execute(_BY_ID, values))
 
 
-def user_hash(user_id: str) -> str:
-    """What is kept of the id of somebody who is to be forgotten: enough to know them by when they are met again."""
-    return hashlib.sha256(user_id.encode()).hexdigest()
-
-
 def _event(row: Row[Any]) -> StoredEvent:
-    return StoredEvent(row.event_id, row.user_id, row.item_id, row.event, row.weight, row.occurred_at)
+    return StoredEvent(
+        row.event_id, row.user_id, row.item_id, row.event, row.weight, row.occurred_at, row.request_id
+    )
 
 
 def store_url(setting: str, out: Path) -> URL:
