@@ -10,9 +10,11 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
 
 from pipelines.core.config import ServeConfig
+from pipelines.core.layout import Layout
 from serving import requests
 from serving.answering import Answering, Current, in_service
 from serving.bodies import (
+    FIELDS,
     Asking,
     Bounds,
     Id,
@@ -20,22 +22,26 @@ from serving.bodies import (
     RecommendAnswer,
     RecommendBody,
 )
+from serving.catalogue_routes import add_catalogue
 from serving.guard import Guard
 from serving.items import add_item_changes, add_items
 from serving.limits import check_count, check_text
+from serving.pages import add_pages
 from serving.people import add_people
 from serving.problems import PROBLEMS, add_errors
 from serving.store.keys import SCOPES
 from serving.store.store import Store
+from serving.versions import add_versions
 
 
-def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
+def create_app(current: Current, store: Store, limits: ServeConfig, layout: Layout | None = None) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
     Args:
         current: the loaded version, or None while there is none.
         store: of events, users and keys.
         limits: sizes a request may have, and who may ask.
+        layout: where the versions lie, for routes that change what is in service; None: there are no such routes.
 
     """
     app: FastAPI = FastAPIOffline(
@@ -44,7 +50,7 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     add_errors(app, limits)
     answering = Answering(current, store, limits.max_events)
     guard = Guard(store.keys, limits)
-    reading, writing = (guard.router(scope) for scope in SCOPES[:2])
+    reading, writing, administering = (guard.router(scope) for scope in SCOPES)
 
     async def answer(request: Request, asked: requests.Request) -> Response:
         version, items = await answering(asked)
@@ -62,9 +68,13 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
         n: Annotated[int, Query(ge=1)] = 10,
         offset: Annotated[int, Query(ge=0)] = 0,
         explain: bool = False,
+        fields: Annotated[list[str] | None, Query(description=FIELDS)] = None,
     ) -> Response:
         """The n best items for a user, by all that is known of them."""
-        return await answer(request, requests.Request(user_id=user_id, n=n, offset=offset, explain=explain))
+        wanted = list(dict.fromkeys(fields or []))
+        return await answer(
+            request, requests.Request(user_id=user_id, n=n, offset=offset, explain=explain, fields=wanted)
+        )
 
     @reading.post("/rank", response_model=RecommendAnswer)
     async def rank(body: RankBody, request: Request) -> Response:
@@ -75,8 +85,12 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
     add_items(reading, current, limits)
     add_item_changes(reading, writing, current, store)
     add_people(writing, current, store, limits)
-    app.include_router(reading)
-    app.include_router(writing)
+    add_catalogue(reading, administering, current, store, limits)
+    if layout is not None:
+        add_versions(administering, layout)
+    for router in (reading, writing, administering):
+        app.include_router(router)
+    add_pages(app)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:
@@ -115,6 +129,7 @@ def _to_request(body: Asking, limits: ServeConfig) -> requests.Request:
         query=body.query,
         events=[requests.Event(e.item_id, e.event, e.weight) for e in body.events],
         explain=body.explain,
+        fields=list(dict.fromkeys(body.fields)),
     )
     if isinstance(body, RankBody):
         return replace(asked, n=len(body.item_ids), among=body.item_ids, diversity=0.0)

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import ConfigError
+from pipelines.core.layout import Layout
 from serving.api import create_app
 from serving.holder import CurrentRecommender
 from serving.live import LiveRecommender
@@ -44,7 +45,7 @@ def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
     store = Store(store_url(settings.store, out))
     version = CurrentRecommender(out, settings.reload_seconds, threads)
     live = LiveRecommender(version, store, settings.items_seconds, settings.max_events)
-    return create_app(live, store, settings)
+    return create_app(live, store, settings, Layout(out))
 
 
 def build_deployment(out: Path, settings: ServeConfig) -> serve.Application:

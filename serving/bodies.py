@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from pipelines.core.schema import MAX_WEIGHT
 from serving.store.schema import MOST_ID_CHARS
@@ -16,6 +16,9 @@ Id = Annotated[
 _LEAST_WEIGHT = 1e-6
 """Less than this is nothing in single precision, once it is squared."""
 FilterScalar = str | int | float | bool
+FIELDS = (
+    "columns of the items, such as title, to answer with each as `metadata`; `/v1/catalogue` has their names"
+)
 
 
 class Strict(BaseModel):
@@ -143,6 +146,7 @@ class Asking(Strict):
         description="what they did just now, oldest first; counts here and is not stored",
     )
     explain: bool = False
+    fields: list[str] = Field(default_factory=list, description=FIELDS)
 
 
 class RecommendBody(Asking):
@@ -180,6 +184,7 @@ class ItemAnswer(BaseModel):
     rank: int
     source: Literal["text", "fold_in", "hot", "fallback"]
     parts: dict[str, float] | None = None
+    metadata: dict[str, JsonValue] | None = None
 
 
 class RecommendAnswer(BaseModel):
@@ -210,6 +215,7 @@ class SimilarItem(BaseModel):
     item_id: str
     score: float = Field(description="cosine of what both are served by, text and behaviour")
     rank: int
+    metadata: dict[str, JsonValue] | None = None
 
 
 class SimilarAnswer(BaseModel):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from pipelines.core.audience import place_item
 from pipelines.core.als import confidences, prior_share, row_regularization
 from pipelines.core.blend import blend, item_vectors, pad, text_profile
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
@@ -28,6 +29,7 @@ from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
+from serving.metadata import Json, metadata
 from serving.remembering import Remembered
 from serving.requests import Event, Recommended, Request, Source
 from serving.understanding import Known, Understood, Words, merge_events
@@ -132,6 +134,11 @@ class Recommender:
         return self._maps["user_gramian"]
 
     @property
+    def user_ids(self) -> list[str]:
+        """Of this version, in row-number order."""
+        return list(self._user_rows)
+
+    @property
     def n_users(self) -> int:
         """Of this version."""
         return len(self._user_rows)
@@ -171,11 +178,51 @@ class Recommender:
 
         """
         self._check_n(n)
-        best = self.catalogue.similar(self.catalogue.row(item_id), n)
-        return [
-            (self.catalogue.id(row), score)
-            for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
-        ]
+        return self._named(self.catalogue.similar(self.catalogue.row(item_id), n))
+
+    def nearest(self, vector: FloatArray, n: int) -> list[tuple[str, float]]:
+        """The items that may be shown with the largest cosines to a vector, see `place_text`.
+
+        Raises:
+            InputError: n out of range.
+
+        """
+        self._check_n(n)
+        return self._named(self.catalogue.near(vector, n))
+
+    def _named(self, best: Ranked) -> list[tuple[str, float]]:
+        pairs = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        return [(self.catalogue.id(row), score) for row, score in pairs]
+
+    def place_text(self, text: str) -> FloatArray:
+        """(F + E,) what a new item with this text, which nobody has touched, would be served by."""
+        return place_item(self.item_profiles([text])[0], self.item_map, self.config.blend)
+
+    def understand(self, requests: Sequence[Request]) -> list[Understood]:
+        """What each request amounts to before it is ranked.
+
+        Raises:
+            InputError: what is wrong with the first that cannot be answered.
+
+        """
+        asked = zip(requests, self._words(requests), strict=True)
+        return [self._prepare(place, request, words) for place, (request, words) in enumerate(asked)]
+
+    def metadata(self, item_id: str, fields: Sequence[str]) -> dict[str, Json]:
+        """These columns of an item of this catalogue.
+
+        Raises:
+            InputError: an unknown column.
+
+        """
+        self._check_fields(fields)
+        return metadata(self.catalogue, self.catalogue.row(item_id), fields)
+
+    def _check_fields(self, fields: Sequence[str]) -> None:
+        known = self.catalogue.columns
+        for name in fields:
+            if name not in known:
+                raise InputError(f"fields: no column {name[:80]!r}; the items have {', '.join(known)}.")
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) of length 1, zeros for an empty text: the encoder's vectors, as it reads texts in a build."""
@@ -225,6 +272,7 @@ class Recommender:
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
         self._check_n(request.n, request.offset)
+        self._check_fields(request.fields)
         known = self._understand(request, words)
         items = self.catalogue
         allowed = items.mask(request.filter) if request.filter else None
@@ -267,7 +315,7 @@ class Recommender:
         return Ranked(best.rows[places], best.scores[places])
 
     def _answer(self, asked: Understood, best: Ranked) -> list[Recommended]:
-        explain = asked.request.explain
+        explain, fields = asked.request.explain, asked.request.fields
         places = zip(best.rows.tolist(), best.scores.tolist(), self._sources(best.rows, asked), strict=True)
         return [
             Recommended(
@@ -276,6 +324,7 @@ class Recommender:
                 rank,
                 source,
                 self._explain(row, score, asked) if explain else None,
+                metadata(self.catalogue, row, fields) if fields else None,
             )
             for rank, (row, score, source) in enumerate(places, 1 + asked.request.offset)
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from serving.filters import Filter
+from serving.metadata import Json
 
 Source = Literal["text", "fold_in", "hot", "fallback"]
 
@@ -45,6 +46,7 @@ class Request:
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
         explain: split each score.
+        fields: columns of the items to answer with each.
 
     """
 
@@ -61,6 +63,7 @@ class Request:
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
     explain: bool = False
+    fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Recommended:
         source: `text` where the item or the user is known by text alone, `fold_in` where the request's events
             took part, `hot` where both are known by behaviour, `fallback` where nothing is known of the user.
         parts: with `explain`, named shares that add up to the score.
+        metadata: the columns asked for.
 
     """
 
@@ -82,3 +86,4 @@ class Recommended:
     rank: int
     source: Source
     parts: dict[str, float] | None = None
+    metadata: dict[str, Json] | None = None
