@@ -15,7 +15,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, N_INTERACTIONS, N_WANTED, TEXT
 
 Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
-MOST_VALUES = 100
+MOST_VALUES = 500
 """Of a column; one with more is no set of categories."""
 _OWN = (ITEM_ID, TEXT, IS_HIDDEN, N_INTERACTIONS, N_WANTED)
 """Columns that Kindling made or needs; nobody sorts a catalogue by them."""
