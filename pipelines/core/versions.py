@@ -51,7 +51,7 @@ class Version:
 
 
 @contextmanager
-def changing_current(layout: Layout, seconds: float = _WAIT_SECONDS) -> Iterator[None]:
+def changing_current(layout: Layout, seconds: float | None = None) -> Iterator[None]:
     """Be the only one who changes what is in service.
 
     Raises:
@@ -60,7 +60,7 @@ def changing_current(layout: Layout, seconds: float = _WAIT_SECONDS) -> Iterator
     """
     layout.root.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(layout.current_lock, timeout=seconds):
+        with FileLock(layout.current_lock, timeout=_WAIT_SECONDS if seconds is None else seconds):
             yield
     except Timeout as e:
         raise BusyError(

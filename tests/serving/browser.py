@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
 
 _FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking "
-    "--disable-component-update --disable-sync --no-first-run"
-).split()
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+)  # fmt: skip
 WAIT_MS = 60_000
 """Until something that never happens is given up; nothing is measured."""
 
