@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.core import audience as core
+from serving.catalogue import Catalogue
 from serving.metadata import describe, flatten_texts, is_list
 from serving.recommender import Recommender
 from serving.requests import Request
@@ -61,31 +62,25 @@ class Sample:
 
     def __init__(self, model: Recommender, most: int) -> None:
         """Draw at most `most` of those of whom something is known."""
-        self.model = model
+        self.version = model.version
         self._depth = model.config.serve.max_n
-        drawn = np.random.default_rng(_SEED).permutation(len(model.user_ids))[:most]
-        asked = model.understand(
-            [Request(user_id=model.user_ids[row], n=self._depth) for row in sorted(drawn)]
-        )
+        user_ids = model.user_ids
+        drawn = np.random.default_rng(_SEED).permutation(len(user_ids))[:most]
+        asked = model.understand([Request(user_id=user_ids[row], n=self._depth) for row in sorted(drawn)])
         self._users = [u for u in asked if u.wanted is not None]
         self.user_ids = [str(u.request.user_id) for u in self._users]
-        self._vectors, self._lists = self._rank(self._users)
-        self._values, self._wants = self._categories()
+        self._vectors, self._lists = _rank(model, self._users)
+        self._values, self._wants = self._categories(model.catalogue)
 
-    def _rank(self, users: Sequence[Understood]) -> tuple[FloatArray, list[FloatArray]]:
-        """(U, D) vectors of users and the scores of their lists."""
-        wanted = [u.wanted for u in users if u.wanted is not None]
-        if not wanted:
-            return np.zeros((0, 0), dtype=np.float32), []
-        return np.stack([w.user for w in wanted]), [ranked.scores for ranked in self.model.rank(wanted)]
-
-    def _categories(self) -> tuple[list[tuple[str, str]], BoolArray]:
+    def _categories(self, catalogue: Catalogue) -> tuple[list[tuple[str, str]], BoolArray]:
         """Values of categorical columns, and (U, V) whether a user wanted an item that has it."""
         values: list[tuple[str, str]] = []
         blocks = [np.zeros((len(self._users), 0), dtype=bool)]
+        table = catalogue.bundle.table
         liked = [u.known.event_items[u.known.event_weights > 0] for u in self._users]
-        for facts in describe(self.model.items):
-            column = self.model.items.column(facts.name)
+        liked = [rows[rows < len(table)] for rows in liked]  # of what came since, the next build tells
+        for facts in describe(table):
+            column = table.column(facts.name)
             if not facts.values or flatten_texts(column) is None or facts.type == "bool":
                 continue
             numbers = {value: number for number, value in enumerate(facts.values)}
@@ -100,10 +95,13 @@ class Sample:
             blocks.append(block)
         return values, np.concatenate(blocks, axis=1)
 
-    def audience(self, vector: FloatArray, n: int, texts: Sequence[str], forgotten: set[str]) -> Audience:
+    def audience(
+        self, model: Recommender, vector: FloatArray, n: int, texts: Sequence[str], forgotten: set[str]
+    ) -> Audience:
         """Whom the item with this vector would reach.
 
         Args:
+            model: of this version, with what has come since.
             vector: see `Recommender.place_text`.
             n: places of a list that count as seen.
             texts: what users say of themselves.
@@ -122,7 +120,7 @@ class Sample:
             core.median_rank(ranks) if is_telling else None,
             [Interest(*self._values[i.value], i.users, i.share, i.typical_share) for i in common],
             self._first(ranks, kept, n),
-            self._for_texts(vector, texts),
+            self._for_texts(model, vector, texts),
         )
 
     def _first(self, ranks: npt.NDArray[np.int64], kept: BoolArray, n: int) -> list[tuple[str, int]]:
@@ -130,10 +128,10 @@ class Sample:
         found = sorted((rank, user) for rank, user in zip(ranks.tolist(), ids, strict=True) if 0 < rank <= n)
         return [(user, rank) for rank, user in found[:_MOST_USERS]]
 
-    def _for_texts(self, vector: FloatArray, texts: Sequence[str]) -> list[int | None]:
-        asked = self.model.understand([Request(user_text=text, n=self._depth) for text in texts])
+    def _for_texts(self, model: Recommender, vector: FloatArray, texts: Sequence[str]) -> list[int | None]:
+        asked = model.understand([Request(user_text=text, n=self._depth) for text in texts])
         known = [u for u in asked if u.wanted is not None]
-        vectors, lists = self._rank(known)
+        vectors, lists = _rank(model, known)
         ranks: list[int | None] = [None] * len(texts)
         if known:
             for u, rank in zip(known, core.places(vectors @ vector, lists).tolist(), strict=True):
@@ -141,8 +139,19 @@ class Sample:
         return ranks
 
 
+def _rank(model: Recommender, users: Sequence[Understood]) -> tuple[FloatArray, list[FloatArray]]:
+    """(U, D) vectors of users and the scores of their lists."""
+    wanted = [u.wanted for u in users if u.wanted is not None]
+    if not wanted:
+        return np.zeros((0, 0), dtype=np.float32), []
+    return np.stack([w.user for w in wanted]), [ranked.scores for ranked in model.catalogue.best(wanted)]
+
+
 class Samples:
-    """The sample of the version in service; the first who asks makes it, others wait for it."""
+    """The sample of the version in service; the first who asks makes it, others wait for it.
+
+    What comes while the version is in service hardly changes what users would see, and is left out of it.
+    """
 
     def __init__(self, most: int) -> None:
         """Of at most `most` users."""
@@ -153,6 +162,6 @@ class Samples:
     def of(self, model: Recommender) -> Sample:
         """The sample of this version."""
         with self._lock:
-            if self._sample is None or self._sample.model is not model:
+            if self._sample is None or self._sample.version != model.version:
                 self._sample = Sample(model, self._most)
             return self._sample

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from serving.bodies import FIELDS, SimilarItem, Strict
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-
-
-class ItemDetail(BaseModel):
-    """What the version in service knows of an item."""
-
-    item_id: str
-    model_version: str
-    metadata: dict[str, JsonValue] = Field(description="every column; null where the item has no value")
 
 
 class ColumnAnswer(BaseModel):
@@ -25,7 +17,7 @@ class ColumnAnswer(BaseModel):
     name: str
     type: str = Field(description="as Apache Arrow calls it")
     values: dict[str, int] | None = Field(
-        description="of few texts, or true and false: each with its number of items; else null"
+        description="of few texts, or true and false: each with its number of items as built; else null"
     )
 
 
@@ -43,12 +35,12 @@ class CatalogueAnswer(BaseModel):
 
     model_version: str
     encoder: str
-    n_items: int
+    n_items: int = Field(description="as built, and those that came since")
     n_users: int = Field(description="known to the build")
     columns: list[ColumnAnswer]
     item_text: list[str] = Field(description="columns that make an item's text")
     scripts: dict[str, int] = Field(
-        description="writing, by its name in Unicode, to the number of items whose text has letters of it"
+        description="writing, by its name in Unicode, to the number of items, as built, whose text has letters of it"
     )
     events: dict[str, float] = Field(description="kinds of event and what they weigh")
     limits: SizeLimits
@@ -70,8 +62,8 @@ class AudienceBody(Strict):
     )
 
     text: Text | None = Field(None, description="all that is to be known of it; or give `item`")
-    item: dict[str, str | list[str]] = Field(
-        default_factory=dict, description="columns that make an item's text, put together as a build would"
+    item: dict[str, Any] = Field(
+        default_factory=dict, description="its columns, as `PUT /v1/items/{item_id}` takes them in `fields`"
     )
     n: int = Field(10, ge=1, description="places of a list that count as seen; also the number of neighbours")
     user_texts: list[Text] = Field(

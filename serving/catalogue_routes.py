@@ -1,4 +1,4 @@
-"""Routes for what the catalogue holds, one item of it, and an item that is not in it yet."""
+"""Routes for what the catalogue holds, and for an item that is not in it yet."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from dataclasses import asdict
 from functools import partial
 
 import pyarrow as pa
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import InputError
-from pipelines.core.text import clean_text, compose_text
+from pipelines.core.schema import TEXT
+from pipelines.core.text import clean_text
 from serving.answering import Current, in_service
 from serving.audience import Audience, Samples
-from serving.bodies import Id
 from serving.catalogue_bodies import (
     AudienceAnswer,
     AudienceBody,
     AudienceOfUsers,
     CatalogueAnswer,
-    ItemDetail,
 )
 from serving.limits import check_count, check_text
 from serving.metadata import describe, scripts
-from serving.problems import PROBLEMS
 from serving.recommender import Recommender
+from serving.records import to_row
 from serving.store.store import Store
 
 
 def add_catalogue(
     reading: APIRouter, administering: APIRouter, current: Current, store: Store, limits: ServeConfig
 ) -> None:
-    """`/catalogue`, `/items/{item_id}`, `/items/audience`; after `/items/{item_id}/...`, for ids may have slashes."""
+    """`/catalogue` and `/items/audience`."""
     described = _Described()
     samples = Samples(limits.audience_users)
     ask = partial(_audience, samples, store, limits)
@@ -47,8 +46,8 @@ def add_catalogue(
             {
                 "model_version": model.version,
                 "encoder": model.encoder_name,
-                "n_items": model.items.num_rows,
-                "n_users": len(model.user_ids),
+                "n_items": model.catalogue.n_items,
+                "n_users": model.n_users,
                 "item_text": list(config.data.item_text),
                 "events": config.data.event_weights,
                 # a list is as long as the version allows, the rest is the service's to say
@@ -56,14 +55,6 @@ def add_catalogue(
                 **facts,
             }
         )
-
-    @reading.get("/items/{item_id:id}", response_model=ItemDetail, responses={404: PROBLEMS[422]})
-    async def get_item(item_id: Id) -> ItemDetail:
-        """All that the version in service knows of an item, hidden ones too."""
-        model = in_service(current)
-        if not model.knows_item(item_id):
-            raise HTTPException(404, f"item {item_id[:80]!r} is not in this catalogue")
-        return ItemDetail(item_id=item_id, model_version=model.version, metadata=model.metadata(item_id))
 
     @reading.post("/items/audience", response_model=AudienceAnswer)
     async def audience(body: AudienceBody) -> AudienceAnswer:
@@ -80,15 +71,14 @@ def add_catalogue(
 
 
 class _Described:
-    """Facts of the items in service, counted once: a table never changes, another takes its place."""
+    """Facts of the items as they were built, counted once a version: that takes long where there are many."""
 
     def __init__(self) -> None:
         self._last: tuple[pa.Table, dict[str, object]] | None = None
 
     def of(self, model: Recommender) -> dict[str, object]:
-        last = self._last
-        if last is None or last[0] is not model.items:
-            items = model.items
+        last, items = self._last, model.catalogue.bundle.table
+        if last is None or last[0] is not items:
             columns = [asdict(facts) for facts in describe(items)]
             last = self._last = (items, {"columns": columns, "scripts": scripts(items)})
         return last[1]
@@ -104,16 +94,14 @@ def _audience(
     vector = model.place_text(text)
     fields = list(dict.fromkeys(body.fields))
     nearest = [
-        {
-            "item_id": item,
-            "score": score,
-            "rank": rank,
-            "metadata": model.metadata(item, fields) if fields else None,
-        }
+        {"item_id": item, "score": score, "rank": rank}
+        | ({"metadata": model.metadata(item, fields)} if fields else {})
         for rank, (item, score) in enumerate(model.nearest(vector, body.n), 1)
     ]
     sample = samples.of(model)
-    found: Audience = sample.audience(vector, body.n, body.user_texts, store.forgotten_among(sample.user_ids))
+    found: Audience = sample.audience(
+        model, vector, body.n, body.user_texts, store.forgotten_among(sample.user_ids)
+    )
     return {
         "model_version": model.version,
         "text": text,
@@ -131,13 +119,11 @@ def _text(body: AudienceBody, model: Recommender, limits: ServeConfig) -> str:
     """The item's text as a build would read it."""
     if (body.text is None) == (not body.item):
         raise InputError("give either text or item, which says its columns; expected exactly one of them.")
-    columns = model.config.data.item_text
-    if unknown := [name for name in body.item if name not in columns]:
-        raise InputError(
-            f"item: {unknown[0][:80]!r} makes no item's text in this build; expected {', '.join(columns)}."
-        )
-    text = clean_text(body.text) if body.text is not None else compose_text(body.item, columns)
-    check_text("text" if body.text is not None else "item", text, limits)
+    if body.text is not None:
+        check_text("text", body.text, limits)
+        text = clean_text(body.text)
+    else:
+        text = str(to_row("new", body.item, model.catalogue.bundle.table, model.config)[TEXT])
     if not text:
         raise InputError("there are no words in it; expected a title, a description or the like.")
     return text

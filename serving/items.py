@@ -13,7 +13,16 @@ from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
 from serving.answering import Current, in_service
-from serving.bodies import FIELDS, EncodeAnswer, EncodeBody, Id, ItemFields, ItemFieldsBody, SimilarAnswer, Withdrawn
+from serving.bodies import (
+    FIELDS,
+    EncodeAnswer,
+    EncodeBody,
+    Id,
+    ItemFields,
+    ItemFieldsBody,
+    SimilarAnswer,
+    Withdrawn,
+)
 from serving.limits import check_count, check_text
 from serving.problems import PROBLEMS
 from serving.records import own_columns, to_row
@@ -43,7 +52,8 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
         found = await run_in_threadpool(model.similar, item_id, n)
         wanted = list(dict.fromkeys(fields or []))
         items = [
-            {"item_id": i, "score": score, "rank": rank} | ({"metadata": model.metadata(i, wanted)} if wanted else {})
+            {"item_id": i, "score": score, "rank": rank}
+            | ({"metadata": model.metadata(i, wanted)} if wanted else {})
             for rank, (i, score) in enumerate(found, 1)
         ]
         return SimilarAnswer.model_validate({"model_version": model.version, "items": items})

@@ -11,8 +11,8 @@ from datetime import date, datetime, time, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.errors import InputError
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, N_INTERACTIONS, N_WANTED, TEXT
+from serving.catalogue import Catalogue
 
 Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 MOST_VALUES = 500
@@ -52,18 +52,9 @@ class ColumnFacts:
     values: dict[str, int] | None
 
 
-def check_fields(items: pa.Table, fields: Sequence[str]) -> None:
-    """Raise InputError where a column is asked for that the items have not."""
-    for name in fields:
-        if name not in items.column_names:
-            raise InputError(
-                f"fields: no column {name[:80]!r}; the items have {', '.join(items.column_names)}."
-            )
-
-
-def metadata(items: pa.Table, row: int, fields: Sequence[str]) -> dict[str, Json]:
+def metadata(catalogue: Catalogue, row: int, fields: Sequence[str]) -> dict[str, Json]:
     """These columns of one item; None where it has no value."""
-    return {name: to_json(items.column(name)[row].as_py()) for name in fields}
+    return {name: to_json(value) for name, value in catalogue.fields(row, fields).items()}
 
 
 def to_json(value: object) -> Json:

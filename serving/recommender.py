@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from pipelines.core.audience import place_item
 from pipelines.core.als import confidences, prior_share, row_regularization
+from pipelines.core.audience import place_item
 from pipelines.core.blend import blend, item_vectors, pad, text_profile
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.config import Config, load_config

@@ -19,7 +19,7 @@ export function showNew(main) {
     if (!known) return;
     abort?.abort();
     abort = new AbortController();
-    const item = Object.fromEntries(Object.entries(state.item).map(([k, v]) => [k, v.trim()]).filter(([, v]) => v));
+    const item = Object.fromEntries(Object.entries(state.item).map(([k, v]) => [k, v.trim()]).filter(([, v]) => v).map(([k, v]) => [k, valueOf(k, v, known)]));
     if (!Object.keys(item).length) {
       answer.replaceChildren(h("p", { class: "empty" }, t("new_empty")));
       return;
@@ -57,6 +57,12 @@ export function showNew(main) {
     later.cancel();
     abort?.abort();
   };
+}
+
+// A column of lists takes what stands between commas.
+function valueOf(name, text, known) {
+  const type = known.columns.find((column) => column.name === name)?.type || "";
+  return type.includes("list") ? text.split(/[,，、;；]/).map((part) => part.trim()).filter(Boolean) : text;
 }
 
 function drawForm(form, known, later) {

@@ -29,8 +29,8 @@ export function openPanel(item, role, titles, like) {
 
 async function fillAbout(place, item, role) {
   try {
-    const { metadata } = await ask("GET", itemPath(item.item_id));
-    const rows = Object.entries(metadata).filter(([name, value]) => !HIDDEN.has(name) && name !== role.title && show(value));
+    const { fields } = await ask("GET", itemPath(item.item_id));
+    const rows = Object.entries(fields).filter(([name, value]) => !HIDDEN.has(name) && name !== role.title && show(value));
     place.replaceChildren(h("dl", { class: "facts" },
       h("dt", {}, "item_id"), h("dd", {}, item.item_id),
       rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, show(value).slice(0, 600))])));

@@ -1,4 +1,4 @@
-"""Routes for what the catalogue holds, one item, and an item that is not in it yet."""
+"""Routes for what the catalogue holds, and an item that is not in it yet; what is known of items, in every list."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from fastapi.testclient import TestClient
 
 from pipelines.core.config import ServeConfig
 from serving.api import create_app
+from serving.late import LateItems
 from serving.recommender import Recommender
 from serving.requests import Request
+from serving.store.items import StoredItem
 from serving.store.store import Store
 from tests.serving.databases import file_store
 from tests.serving.shop import CONFIG, Shop
@@ -66,14 +68,6 @@ def test_a_column_that_is_not_there(client: TestClient) -> None:
         check_problem(answer, 422, "'colour'", "the items have item_id")
 
 
-def test_one_item(client: TestClient, shop: Shop) -> None:
-    answer = client.get("/v1/items/item-000003").json()  # a hidden one
-    assert answer["model_version"] == "v1"
-    assert list(answer["metadata"]) == shop.items.column_names
-    assert answer["metadata"]["is_hidden"] is True
-    check_problem(client.get("/v1/items/nothing"), 404, "'nothing'")
-
-
 def test_the_catalogue(client: TestClient, shop: Shop) -> None:
     answer = client.get("/v1/catalogue").json()
     assert (answer["n_items"], answer["n_users"]) == (shop.items.num_rows, len(shop.user_ids))
@@ -98,7 +92,7 @@ def test_a_new_item_as_its_twin_in_the_catalogue(client: TestClient, model: Reco
     cold = next(i for i in shop.cold_ids if i not in (shop.item_ids[row] for row in (3, 50, 119)))
     row = shop.item_ids.index(cold)
     text = shop.items.column("text")[row].as_py()
-    np.testing.assert_allclose(model.place_text(text), model._vectors[row], atol=1e-5)
+    np.testing.assert_allclose(model.place_text(text), model.catalogue.bundle.vectors[row], atol=1e-5)
     words = ["I love camping and tents", "我喜欢喝茶"]
     body = {"text": text, "user_texts": words, "n": 100, "fields": ["title"]}
     answer = client.post("/v1/admin/items/audience", json=body).json()
@@ -122,6 +116,21 @@ def test_columns_are_put_together_as_in_a_build(client: TestClient) -> None:
     answer = client.post(AUDIENCE, json={"item": item}).json()
     assert answer["text"] == "Tent. Outdoor, Tents. for two"
     assert "users" not in answer
+
+
+def test_an_item_that_came_since_is_told_of(model: Recommender, kept: Store, shop: Shop) -> None:
+    late = LateItems(model)
+    said = StoredItem("late-1", 1, {"title": "Two-person tent", "price": 5.0}, is_whole=True, updated_at=0.0)
+    changed = StoredItem("item-000007", 2, {"title": "Green tea"}, is_whole=False, updated_at=0.0)
+    live = model.with_late(late.make([said, changed], {}, 0.0))
+    with TestClient(create_app(lambda: live, kept, CONFIG.serve)) as client:
+        body = {"item_ids": ["late-1", "item-000007"], "query": "tent", "fields": ["title", "price", "brand"]}
+        first, second = client.post("/v1/rank", json=body).json()["items"]
+        assert first["metadata"] == {"title": "Two-person tent", "price": 5.0, "brand": None}
+        assert second["metadata"]["title"] == "Green tea"
+        answer = client.post(AUDIENCE, json={"item": {"title": "Two-person tent"}, "n": 1}).json()
+        assert answer["nearest"][0]["item_id"] == "late-1"
+        assert client.get("/v1/catalogue").json()["n_items"] == shop.items.num_rows + 1
 
 
 def test_who_is_forgotten_is_not_asked(client: TestClient, kept: Store) -> None:
