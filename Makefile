@@ -19,7 +19,7 @@ setup: .venv/.ready ## make .venv with everything in it; nothing to do when it i
 browser: ## a Chromium for the tests of the console, by apt; nothing to do where there is one
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-demo: setup ## generate a catalogue, build, print and serve a few answers
+demo: setup ## generate a catalogue, build, print and serve a few answers; on a terminal the console stays until Ctrl-C
 	$(BIN)/python -m jobs.demo demo
 
 check: setup ## style, types, direction of imports
