@@ -48,6 +48,7 @@ from pipelines.core.storage import (
     write_tensors,
     write_text,
 )  # fmt: skip
+from pipelines.core.versions import changing_current
 from pipelines.progress import Progress
 
 __all__ = ["intact", "run"]
@@ -73,8 +74,9 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     version = same[-1].name if same else f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
     if not _is_whole(layout.bundle(version)):
         _assemble(config, layout, version, markers, data, progress)
-    point_current(layout, version)
-    _prune(layout, version, config.publish.keep)
+    with changing_current(layout):
+        point_current(layout, version)
+        _prune(layout, version, config.publish.keep)
     write_json(layout.stage("publish") / "version.json", {"version": version})
     return {"version": version}
 
@@ -117,6 +119,8 @@ def _assemble(
         _copy_encoder(config, paths)
         write_text(paths.config, to_toml(config))
         write_json(paths.metrics, metrics(layout, version, markers))
+        if layout.evaluation_report.is_file():
+            shutil.copyfile(layout.evaluation_report, paths.report)
         advance(1)
         facts = {
             "model": model,

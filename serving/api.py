@@ -13,9 +13,11 @@ from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ExploreConfig, ServeConfig
+from pipelines.core.layout import Layout
 from serving import requests
 from serving.answering import Answering, Current, in_service
 from serving.bodies import (
+    FIELDS,
     Asking,
     Bounds,
     Id,
@@ -23,6 +25,7 @@ from serving.bodies import (
     RecommendAnswer,
     RecommendBody,
 )
+from serving.catalogue_routes import add_catalogue
 from serving.experiments.participation import Part, Participation
 from serving.experiments.routes import add_experiments
 from serving.experiments.versions import OtherVersions
@@ -30,10 +33,12 @@ from serving.feedback import Feedback
 from serving.guard import Guard
 from serving.items import add_item_changes, add_items
 from serving.limits import check_count, check_text
+from serving.pages import add_pages
 from serving.people import add_people
 from serving.problems import PROBLEMS, add_errors
 from serving.store.keys import SCOPES
 from serving.store.store import Store
+from serving.versions import add_versions
 
 
 def create_app(
@@ -42,6 +47,7 @@ def create_app(
     limits: ServeConfig,
     others: OtherVersions | None = None,
     explore: ExploreConfig | None = None,
+    layout: Layout | None = None,
 ) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
@@ -51,6 +57,7 @@ def create_app(
         limits: sizes a request may have, and who may ask.
         others: versions beside the one in service, for experiments; None: there are none.
         explore: what lists may try, and whether they are logged; None: neither.
+        layout: where the versions lie, for routes that change what is in service; None: there are no such routes.
 
     """
     feedback = Feedback(store, explore or ExploreConfig())
@@ -70,7 +77,7 @@ def create_app(
     answering = Answering(current, store, limits.max_events, feedback.passed)
     guard = Guard(store.keys, limits)
     participation = Participation(store.experiments, current, others, limits.experiment_seconds)
-    reading, writing, managing = (guard.router(scope) for scope in SCOPES)
+    reading, writing, administering = (guard.router(scope) for scope in SCOPES)
 
     async def answer(request: Request, asked: requests.Request) -> Response:
         request_id = request.state.request_id
@@ -94,9 +101,13 @@ def create_app(
         offset: Annotated[int, Query(ge=0)] = 0,
         explain: bool = False,
         rules: bool = True,
+        fields: Annotated[list[str] | None, Query(description=FIELDS)] = None,
     ) -> Response:
         """The n best items for a user, by all that is known of them."""
-        asked = requests.Request(user_id=user_id, n=n, offset=offset, explain=explain, rules=rules)
+        wanted = list(dict.fromkeys(fields or []))
+        asked = requests.Request(
+            user_id=user_id, n=n, offset=offset, explain=explain, rules=rules, fields=wanted
+        )
         return await answer(request, asked)
 
     @reading.post("/rank", response_model=RecommendAnswer)
@@ -108,10 +119,19 @@ def create_app(
     add_items(reading, current, limits)
     add_item_changes(reading, writing, current, store)
     add_people(writing, current, store, limits)
-    add_experiments(managing, store.experiments, current, participation, others)
-    for router in (reading, writing, managing):
+    add_experiments(administering, store.experiments, current, participation, others)
+    add_catalogue(reading, administering, current, store, limits)
+    if layout is not None:
+        add_versions(administering, layout)
+    for router in (reading, writing, administering):
         app.include_router(router)
+    add_pages(app)
 
+    _add_health(app, current)
+    return app
+
+
+def _add_health(app: FastAPI, current: Current) -> None:
     @app.get("/health/live")
     async def live() -> dict[str, str]:
         """The process answers."""
@@ -121,8 +141,6 @@ def create_app(
     async def ready() -> dict[str, str]:
         """A version is loaded and answers."""
         return {"status": "ready", "model_version": in_service(current).version}
-
-    return app
 
 
 class _Json(Response):
@@ -151,6 +169,7 @@ def _to_request(body: Asking, limits: ServeConfig) -> requests.Request:
         query=body.query,
         events=[requests.Event(e.item_id, e.event, e.weight) for e in body.events],
         explain=body.explain,
+        fields=list(dict.fromkeys(body.fields)),
     )
     if isinstance(body, RankBody):
         return replace(asked, n=len(body.item_ids), among=body.item_ids, diversity=0.0, rules=body.rules)

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.core.config import ExploreConfig, ServeConfig
 from pipelines.core.errors import ConfigError
+from pipelines.core.layout import Layout
 from pipelines.core.sections.rules import RulesConfig
 from serving.api import create_app
 from serving.experiments.versions import OtherVersions
@@ -54,7 +55,7 @@ def build_routes(
 
     current = live(CurrentRecommender(out, settings.reload_seconds, threads, rules))
     others = OtherVersions(out, current, lambda model: live(lambda: model), threads, rules)
-    return create_app(current, store, settings, others, explore)
+    return create_app(current, store, settings, others, explore, Layout(out))
 
 
 def build_deployment(

@@ -189,6 +189,19 @@ class Catalogue:
         assert self.late is not None  # noqa: S101 - there are no other rows
         return dict(self.late.items.table.slice(row - first, 1).to_pylist()[0])
 
+    def fields(self, row: int, names: Sequence[str]) -> dict[str, Any]:
+        """Some columns of one row."""
+        table, first = self.bundle.table, 0
+        if row >= len(self.ids):
+            assert self.late is not None  # noqa: S101 - there are no other rows
+            table, first = self.late.items.table, len(self.ids)
+        return {name: table.column(name)[row - first].as_py() for name in names}
+
+    @property
+    def n_items(self) -> int:
+        """Of those there are, hidden ones too."""
+        return len(self) - (len(self.late.old_rows) if self.late else 0)
+
     def title(self, row: int) -> str:
         """Of an item, or the beginning of its text where it has none."""
         record = self.record(row)
@@ -301,7 +314,12 @@ class Catalogue:
 
     def similar(self, row: int, n: int, allowed: BoolArray | None = None) -> Ranked:
         """The shown items, of those allowed, with the largest cosines to one, itself left out."""
-        (vector,) = self.vectors(np.array([row]))
+        return self.near(self.vectors(np.array([row]))[0], n, allowed, row)
+
+    def near(
+        self, vector: FloatArray, n: int, allowed: BoolArray | None = None, without: int | None = None
+    ) -> Ranked:
+        """The shown items, of those allowed, with the largest cosines to a vector, but for one."""
         length = float(np.linalg.norm(vector))
         parts = [(self.bundle.vectors, self.lengths)]
         if self.late is not None:
@@ -310,6 +328,7 @@ class Catalogue:
         cosines = np.concatenate([(v @ vector) / np.maximum(many * length, least) for v, many in parts])
         may = np.ones(len(self), dtype=bool) if allowed is None else allowed.copy()
         may[self.hidden] = False
-        may[row] = False
+        if without is not None:
+            may[without] = False
         rows = np.flatnonzero(may)
         return choose(rows, cosines[rows], n)

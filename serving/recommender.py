@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.als import confidences, prior_share, row_regularization
 from pipelines.core.arrange import arrange
+from pipelines.core.audience import place_item
 from pipelines.core.blend import blend, features, item_vectors, pad, text_profile
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.config import Config, load_config
@@ -34,6 +35,7 @@ from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
 from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
+from serving.metadata import Json, metadata
 from serving.remembering import Remembered
 from serving.requests import Answer, Event, Recommended, Request, Source
 from serving.rules import Ruled, Ruling
@@ -154,6 +156,11 @@ class Recommender:
         return self._maps["user_gramian"]
 
     @property
+    def user_ids(self) -> list[str]:
+        """Of this version, in row-number order."""
+        return list(self._user_rows)
+
+    @property
     def n_users(self) -> int:
         """Of this version."""
         return len(self._user_rows)
@@ -194,11 +201,53 @@ class Recommender:
         """
         self._check_n(n)
         rules = self._ruling.over(self.catalogue)
-        best = self.catalogue.similar(self.catalogue.row(item_id), n, rules.may_show if rules else None)
-        return [
-            (self.catalogue.id(row), score)
-            for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
-        ]
+        allowed = rules.may_show if rules else None
+        return self._named(self.catalogue.similar(self.catalogue.row(item_id), n, allowed))
+
+    def nearest(self, vector: FloatArray, n: int) -> list[tuple[str, float]]:
+        """The items that may be shown with the largest cosines to a vector, see `place_text`.
+
+        Raises:
+            InputError: n out of range.
+
+        """
+        self._check_n(n)
+        rules = self._ruling.over(self.catalogue)
+        return self._named(self.catalogue.near(vector, n, rules.may_show if rules else None))
+
+    def _named(self, best: Ranked) -> list[tuple[str, float]]:
+        pairs = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        return [(self.catalogue.id(row), score) for row, score in pairs]
+
+    def place_text(self, text: str) -> FloatArray:
+        """(F + E,) what a new item with this text, which nobody has touched, would be served by."""
+        return place_item(self.item_profiles([text])[0], self.item_map, self.config.blend)
+
+    def understand(self, requests: Sequence[Request]) -> list[Understood]:
+        """What each request amounts to before it is ranked.
+
+        Raises:
+            InputError: what is wrong with the first that cannot be answered.
+
+        """
+        asked = zip(requests, self._words(requests), strict=True)
+        return [self._prepare(place, request, words) for place, (request, words) in enumerate(asked)]
+
+    def metadata(self, item_id: str, fields: Sequence[str]) -> dict[str, Json]:
+        """These columns of an item of this catalogue.
+
+        Raises:
+            InputError: an unknown column.
+
+        """
+        self._check_fields(fields)
+        return metadata(self.catalogue, self.catalogue.row(item_id), fields)
+
+    def _check_fields(self, fields: Sequence[str]) -> None:
+        known = self.catalogue.columns
+        for name in fields:
+            if name not in known:
+                raise InputError(f"fields: no column {name[:80]!r}; the items have {', '.join(known)}.")
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) of length 1, zeros for an empty text: the encoder's vectors, as it reads texts in a build."""
@@ -294,6 +343,7 @@ class Recommender:
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
         self._check_n(request.n, request.offset)
+        self._check_fields(request.fields)
         items = self.catalogue
         rules = self._ruling.over(items) if request.rules else None
         known = self._understand(request, words, rules)
@@ -373,7 +423,7 @@ class Recommender:
         return add(scores, rows, asked.ruled.additions, asked.ruled.unit)
 
     def _answer(self, asked: Understood, chosen: Chosen) -> Answer:
-        explain, best = asked.request.explain, chosen.ranked
+        explain, fields, best = asked.request.explain, asked.request.fields, chosen.ranked
         answer = Answer()
         answer.policy, answer.scores = chosen.policy, best.scores.tolist()
         answer.best = [self.catalogue.id(row) for row in chosen.best.tolist()]
@@ -386,7 +436,10 @@ class Recommender:
             if parts is not None and bonus:
                 parts["exploration"] = bonus
             told = None if chosen.policy == "none" else propensity
-            answer.append(Recommended(self.catalogue.id(row), score + bonus, rank, source, parts, told))
+            beside = metadata(self.catalogue, row, fields) if fields else None
+            answer.append(
+                Recommended(self.catalogue.id(row), score + bonus, rank, source, parts, told, beside)
+            )
         return answer
 
     def _words(self, requests: Sequence[Request]) -> list[Words]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from serving.exploring import Exploration
 from serving.filters import Filter
+from serving.metadata import Json
 
 Source = Literal["text", "fold_in", "hot", "fallback"]
 
@@ -51,6 +52,7 @@ class Request:
         rules: whether the business rules hold.
         explain: split each score.
         exploration: how the list may try something; None: it does not.
+        fields: columns of the items to answer with each.
 
     """
 
@@ -78,6 +80,8 @@ class Request:
         words = self.user_text or self.query
         return not (words or self.events or self.among is not None or self.exclude_ids or self.filter)
 
+    fields: Sequence[str] = ()
+
 
 @dataclass(frozen=True)
 class Recommended:
@@ -91,6 +95,7 @@ class Recommended:
             took part, `hot` where both are known by behaviour, `fallback` where nothing is known of the user.
         parts: with `explain`, named shares that add up to the score.
         propensity: of this item at this place, where the list explores.
+        metadata: the columns asked for.
 
     """
 
@@ -100,6 +105,7 @@ class Recommended:
     source: Source
     parts: dict[str, float] | None = None
     propensity: float | None = None
+    metadata: dict[str, Json] | None = None
 
 
 class Answer(list[Recommended]):

@@ -192,6 +192,12 @@ class Store:
                 found[hashes[hashed]].is_forgotten = True
         return found
 
+    def forgotten_among(self, user_ids: Sequence[str]) -> set[str]:
+        """Those of them of whom nothing that is published may be used."""
+        hashes = {user_hash(user_id): user_id for user_id in user_ids}
+        with self._engine.connect() as connection:
+            return {hashes[h] for h in connection.execute(_GONE, {"wanted": list(hashes)}).scalars()}
+
     def put_user(self, user_id: str, description: str) -> None:
         """Write down what a user says of themselves, in place of what they said."""
         values = {"description": description, "updated_at": time.time()}

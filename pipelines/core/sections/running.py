@@ -65,6 +65,9 @@ class ServeConfig(Section):
     max_events: Positive = Field(500, description="most events a request may carry")
     max_texts: Positive = Field(64, description="most texts that one request may have encoded")
     max_ids: Positive = Field(10_000, description="most ids in exclude_ids")
+    audience_users: Positive = Field(
+        500, description="known users drawn to say whom a new item would be shown to; solved once a version"
+    )
     max_ongoing_requests: Positive = Field(64, description="answered at once by one replica")
     max_queued_requests: Positive = Field(256, description="beyond this the answer is 503")
     request_timeout_s: Annotated[float, Field(gt=0)] = Field(
