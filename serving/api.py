@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
 from serving import requests
@@ -23,28 +26,55 @@ from serving.bodies import (
 from serving.guard import Guard
 from serving.items import add_items
 from serving.limits import check_count, check_text
+from serving.metrics import Meters
+from serving.monitoring import add_metrics
 from serving.people import add_people
 from serving.problems import PROBLEMS, add_errors
+from serving.steps import Watch
 from serving.store.keys import SCOPES
 from serving.store.store import Store
+from serving.tracing import Traced, Traces, open_traces
 
 
-def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
+def create_app(current: Current, store: Store, limits: ServeConfig, meters: Meters | None = None) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
     Args:
         current: the loaded version, or None while there is none.
         store: of events, users and keys.
         limits: sizes a request may have, and who may ask.
+        meters: what is counted; None: new ones, which `/metrics` shows.
+
+    Raises:
+        ConfigError: `serve.traces` is set and OpenTelemetry is not installed.
 
     """
+    meters = meters or Meters()
+    meters.watch_model(current)
+    provider = open_traces(limits.traces) if limits.traces else None
+    traces = Traces(provider, meters) if provider else None
+    watch: Watch = traces or meters
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if traces:  # whoever stops us has waited for the requests
+            await run_in_threadpool(traces.close)
+
     app: FastAPI = FastAPIOffline(
-        title="Kindling", version="1", summary="Recommendations when there is little to go on."
+        title="Kindling",
+        version="1",
+        summary="Recommendations when there is little to go on.",
+        lifespan=lifespan,
     )
     add_errors(app, limits)
-    answering = Answering(current, store, limits.max_events)
-    guard = Guard(store.keys, limits)
+    answering = Answering(current, store, limits.max_events, meters, watch)
+    guard = Guard(store.keys, limits, watch)
     reading, writing = (guard.router(scope) for scope in SCOPES[:2])
+    watching = guard.router("read", "")
+    add_metrics(app, watching, meters)
+    if provider:
+        app.add_middleware(Traced, provider=provider)
 
     async def answer(request: Request, asked: requests.Request) -> Response:
         version, items = await answering(asked)
@@ -72,8 +102,9 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
         check_count("item_ids", len(body.item_ids), limits.max_n)
         return await answer(request, _to_request(body, limits))
 
-    add_items(reading, current, limits)
-    add_people(writing, current, store, limits)
+    add_items(reading, current, limits, watch)
+    add_people(writing, current, store, limits, meters, watch)
+    app.include_router(watching)
     app.include_router(reading)
     app.include_router(writing)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
-from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
 from serving.answering import Current, in_service
 from serving.bodies import EncodeAnswer, EncodeBody, Id, SimilarAnswer
 from serving.limits import check_count, check_text
 from serving.problems import PROBLEMS
+from serving.steps import Watch, in_thread
 
 
-def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
+def add_items(router: APIRouter, current: Current, limits: ServeConfig, watch: Watch) -> None:
     """`/items` and `/encode`."""
 
     @router.get("/items/{item_id:id}/similar", response_model=SimilarAnswer, responses={404: PROBLEMS[422]})
@@ -23,7 +23,7 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
         model = in_service(current)
         if not model.knows_item(item_id):
             raise HTTPException(404, f"item {item_id[:80]!r} is not in this catalogue")
-        found = await run_in_threadpool(model.similar, item_id, n)
+        found = await in_thread(watch, model.similar, item_id, n)
         items = [{"item_id": i, "score": score, "rank": rank} for rank, (i, score) in enumerate(found, 1)]
         return SimilarAnswer.model_validate({"model_version": model.version, "items": items})
 
@@ -34,5 +34,5 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
         for text in body.texts:
             check_text("texts", text, limits)
         model = in_service(current)
-        vectors = await run_in_threadpool(model.encode, body.texts)
+        vectors = await in_thread(watch, model.encode, body.texts)
         return EncodeAnswer(model_version=model.version, encoder=model.encoder_name, vectors=vectors.tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from pipelines.core.text import clean_text, truncate_text
 from serving.filters import filter_mask
 from serving.remembering import Remembered
 from serving.requests import Event, Recommended, Request, Source
+from serving.steps import step
 from serving.understanding import Known, Understood, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
@@ -114,6 +116,15 @@ class Recommender:
         """Whether an item is in this catalogue."""
         return item_id in self._item_rows
 
+    def count_cold(self, item_ids: Sequence[str]) -> int:
+        """How many of these items nobody had touched in training."""
+        return sum(not self._is_hot[self._item_rows[item_id]] for item_id in item_ids)
+
+    @property
+    def built_at(self) -> float:
+        """When this version was made, seconds since 1970."""
+        return datetime.fromisoformat(self.manifest["created_at"]).timestamp()
+
     @property
     def encoder_name(self) -> str:
         """What the build calls its encoder, and which weights those are."""
@@ -143,7 +154,8 @@ class Recommender:
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) of length 1, zeros for an empty text: the encoder's vectors, as it reads texts in a build."""
         limit = self.config.serve.max_text_chars
-        return self.encoder.encode([truncate_text(clean_text(text), limit) for text in texts])
+        with step("encode", len(texts)):
+            return self.encoder.encode([truncate_text(clean_text(text), limit) for text in texts])
 
     def title(self, item_id: str) -> str:
         """An item's title, or the beginning of its text where it has none."""
@@ -181,7 +193,9 @@ class Recommender:
                 understood.append(self._prepare(place, request, words))
             except InputError as e:
                 answers[place] = e
-        ranked = self._ranker.best([u.wanted for u in understood if u.wanted is not None])
+        wanted = [u.wanted for u in understood if u.wanted is not None]
+        with step("rank", len(wanted)):
+            ranked = self._ranker.best(wanted)
         lists = iter(ranked)
         for u in understood:
             best = next(lists) if u.wanted is not None else self._most_popular(u)
@@ -199,7 +213,8 @@ class Recommender:
             allowed, left_out = self._candidates(request.among), np.zeros(0, dtype=np.int64)
         if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
             return Understood(place, request, known, allowed, left_out)
-        profile, folded = self._user(known, request.explain)
+        with step("fold_in"):
+            profile, folded = self._user(known, request.explain)
         user = blend(
             folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma
         )
@@ -301,7 +316,8 @@ class Recommender:
         if missing:
             new = [text for _, text in missing]
             means = [self._maps["user_mean" if is_own else "item_mean"] for is_own, _ in missing]
-            meaning = self.encoder.encode(new)
+            with step("encode", len(new)):
+                meaning = self.encoder.encode(new)
             raw = np.concatenate([meaning, self._lexical.transform(new)], axis=1)
             profiles = text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight)
             for key, vector in zip(missing, pad(profiles, width), strict=True):

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.core.errors import InputError
+from serving.steps import is_step
 from serving.store.schema import api_keys
 
 Scope = Literal["read", "write", "admin"]
@@ -107,6 +108,7 @@ class Keys:
             return self.add(name, scopes, seconds)
         return f"kd_{key_id}_{secret}"
 
+    @is_step("find_key")
     def find(self, shown: str) -> Key | None:
         """The key that a caller shows; None where there is none such."""
         shape = _SHAPE.fullmatch(shown)
