@@ -63,7 +63,7 @@ def build_routes(out: Path, settings: ServeConfig) -> FastAPI:
 def _export_forever(meters: Meters) -> None:
     """Give Ray the numbers of this replica again and again: the agent of each node shows those of all its replicas.
 
-    As they are, so that a request pays for them once: Ray is given buckets and sums as gauges; to PromQL it is the same.
+    As they are, so that a request pays for them once: buckets and sums go as gauges, which is the same to PromQL.
     """
     gauges: dict[str, Gauge] = {}
     while True:

@@ -105,7 +105,9 @@ def test_events_and_their_age(client: TestClient) -> None:
     assert client.post("/v1/events", json={"events": conflict}).is_success
     after = numbers(client)
     counted = changes(before, after)
-    assert [counted[f'kindling_events_total{{outcome="{o}"}}'] for o in ("stored", "duplicate", "conflict")] == [3, 1, 1]
+    assert [
+        counted[f'kindling_events_total{{outcome="{o}"}}'] for o in ("stored", "duplicate", "conflict")
+    ] == [3, 1, 1]
     assert counted["kindling_event_lag_seconds_count"] == 2  # of those that say when, and were stored
     assert 40 <= after["kindling_event_lag_seconds_sum"] < 70
     assert counted['kindling_store_seconds_count{operation="write_events",outcome="ok"}'] == 2

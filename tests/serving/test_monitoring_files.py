@@ -110,7 +110,9 @@ def test_the_dashboard_can_be_imported() -> None:
     for panel in panels():
         at = panel["gridPos"]
         assert isinstance(at, dict)
-        places = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        places = {
+            (x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+        }
         assert not places & taken, panel["title"]  # none lies on another
         assert max(x for x, _ in places) < 24
         taken |= places

@@ -55,7 +55,9 @@ def make_app(held: Held, folder: Path, **values: float) -> tuple[FastAPI, Meters
 
 
 def refused(meters: Meters) -> dict[str, float]:
-    return {s.labels["reason"]: s.value for s in meters.samples() if s.name == "kindling_requests_refused_total"}
+    return {
+        s.labels["reason"]: s.value for s in meters.samples() if s.name == "kindling_requests_refused_total"
+    }
 
 
 def talk(app: FastAPI, what: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
@@ -75,7 +77,9 @@ def ask(client: httpx.AsyncClient, n: int = 0) -> Awaitable[httpx.Response]:
 def test_a_flood_is_answered_up_to_the_limits_and_the_rest_refused_at_once(
     held: Held, tmp_path: Path
 ) -> None:
-    app, meters = make_app(held, tmp_path, max_ongoing_requests=4, max_queued_requests=6, request_timeout_s=30)
+    app, meters = make_app(
+        held, tmp_path, max_ongoing_requests=4, max_queued_requests=6, request_timeout_s=30
+    )
 
     async def flood(client: httpx.AsyncClient) -> None:
         held.gate.clear()
@@ -99,7 +103,9 @@ def test_a_flood_is_answered_up_to_the_limits_and_the_rest_refused_at_once(
 
 
 def test_who_waits_too_long_is_told_and_gives_the_place_up(held: Held, tmp_path: Path) -> None:
-    app, meters = make_app(held, tmp_path, max_ongoing_requests=2, max_queued_requests=2, request_timeout_s=0.3)
+    app, meters = make_app(
+        held, tmp_path, max_ongoing_requests=2, max_queued_requests=2, request_timeout_s=0.3
+    )
 
     async def wait(client: httpx.AsyncClient) -> None:
         held.gate.clear()
@@ -118,7 +124,9 @@ def test_who_waits_too_long_is_told_and_gives_the_place_up(held: Held, tmp_path:
 
 
 def test_who_goes_away_gives_the_place_up(held: Held, tmp_path: Path) -> None:
-    app, meters = make_app(held, tmp_path, max_ongoing_requests=1, max_queued_requests=1, request_timeout_s=30)
+    app, meters = make_app(
+        held, tmp_path, max_ongoing_requests=1, max_queued_requests=1, request_timeout_s=30
+    )
 
     async def leave(client: httpx.AsyncClient) -> None:
         held.gate.clear()

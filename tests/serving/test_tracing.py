@@ -82,9 +82,7 @@ def values(span: Span) -> dict[str, object]:
     return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
 
 
-def test_a_request_its_steps_and_its_caller(
-    collector: Collector, model: Recommender, tmp_path: Path
-) -> None:
+def test_a_request_its_steps_and_its_caller(collector: Collector, model: Recommender, tmp_path: Path) -> None:
     app = create_app(lambda: model, file_store(tmp_path), ServeConfig(traces=collector.url))
     trace, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     with TestClient(app) as client:
