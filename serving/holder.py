@@ -44,6 +44,10 @@ class CurrentRecommender:
         self._model = self._load(current_version(self._layout))
         self._refused = ""
         self._complaint = ""
+        self.refusals = 0
+        """Publications that could not be loaded, so far."""
+        self.refuses = False
+        """Whether what is published now is refused: what is served is another version."""
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._watch, args=(reload_seconds,), name="kindling-reload", daemon=True
@@ -78,8 +82,12 @@ class CurrentRecommender:
             if version != self._model.version and publication != self._refused:
                 self._model = self._load(version, self._model)
             self._complaint = ""
+            self.refuses = version != self._model.version
         # whatever is wrong with what was published, this thread must live to load what comes after
         except Exception as e:
+            self.refuses = True
+            if str(e) != self._complaint or publication not in ("", self._refused):
+                self.refusals += 1
             self._refused = publication or self._refused
             if str(e) != self._complaint:
                 log.error("what is published is refused, %s goes on answering: %s", self._model.version, e)

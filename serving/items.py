@@ -26,12 +26,13 @@ from serving.bodies import (
 from serving.limits import check_count, check_text
 from serving.problems import PROBLEMS
 from serving.records import own_columns, to_row
+from serving.steps import Watch, in_thread
 from serving.store.store import Store
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: PROBLEMS[422]}
 
 
-def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
+def add_items(router: APIRouter, current: Current, limits: ServeConfig, watch: Watch) -> None:
     """`/items/.../similar` and `/encode`."""
 
     @router.get(
@@ -49,7 +50,7 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
         model = in_service(current)
         if item_id not in model.catalogue:
             raise _no_item(item_id)
-        found = await run_in_threadpool(model.similar, item_id, n)
+        found = await in_thread(watch, model.similar, item_id, n)
         wanted = list(dict.fromkeys(fields or []))
         items = [
             {"item_id": i, "score": score, "rank": rank}
@@ -65,7 +66,7 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
         for text in body.texts:
             check_text("texts", text, limits)
         model = in_service(current)
-        vectors = await run_in_threadpool(model.encode, body.texts)
+        vectors = await in_thread(watch, model.encode, body.texts)
         return EncodeAnswer(model_version=model.version, encoder=model.encoder_name, vectors=vectors.tolist())
 
 

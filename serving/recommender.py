@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from serving.metadata import Json, metadata
 from serving.remembering import Remembered
 from serving.requests import Answer, Event, Recommended, Request, Source
 from serving.rules import Ruled, Ruling
+from serving.steps import step
 from serving.understanding import Known, Understood, Words, look_deeper, merge_events
 
 FloatArray = npt.NDArray[np.float32]
@@ -186,6 +188,16 @@ class Recommender:
         _, folded = self._user(self._understand(request, words), split=False)
         return folded.total.astype(np.float32)
 
+    def count_cold(self, item_ids: Sequence[str]) -> int:
+        """How many of these items nobody had touched in training."""
+        rows = self.catalogue.rows_of(item_ids)
+        return int(np.count_nonzero(~self.catalogue.has_behaviour(rows)))
+
+    @property
+    def built_at(self) -> float:
+        """When this version was made, seconds since 1970."""
+        return datetime.fromisoformat(self.manifest["created_at"]).timestamp()
+
     @property
     def encoder_name(self) -> str:
         """What the build calls its encoder, and which weights those are."""
@@ -252,7 +264,8 @@ class Recommender:
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) of length 1, zeros for an empty text: the encoder's vectors, as it reads texts in a build."""
         limit = self.config.serve.max_text_chars
-        return self.encoder.encode([truncate_text(clean_text(text), limit) for text in texts])
+        with step("encode", len(texts)):
+            return self.encoder.encode([truncate_text(clean_text(text), limit) for text in texts])
 
     def title(self, item_id: str) -> str:
         """An item's title, or the beginning of its text where it has none."""
@@ -289,7 +302,9 @@ class Recommender:
                 answers[place] = e
         while understood:
             wanted = [self._wanted(u) for u in understood]
-            found = iter(self.catalogue.best([w for several in wanted for w in several]))
+            every = [w for several in wanted for w in several]
+            with step("rank", len(every)):
+                found = iter(self.catalogue.best(every))
             too_short = []
             for u, several in zip(understood, wanted, strict=True):
                 chosen = self._choose(u, [next(found) for _ in several] or [self._most_popular(u)])
@@ -353,7 +368,8 @@ class Recommender:
             allowed, left_out = items.among(items.rows_of(request.among)), np.zeros(0, dtype=np.int64)
         user, parts, ruled = None, None, Ruled()
         if len(known.words) or len(known.event_items) or self._has_own_text(known.stored_row):
-            profile, folded = parts = self._user(known, request.explain)
+            with step("fold_in"):
+                profile, folded = parts = self._user(known, request.explain)
             user = blend(
                 folded.total.astype(np.float32), profile.total.astype(np.float32), self._gamma(request)
             )
@@ -511,7 +527,8 @@ class Recommender:
         width = self.catalogue.bundle.profiles.shape[1]
         if not texts:
             return np.zeros((0, width), dtype=np.float32)
-        meaning = self.encoder.encode(texts)
+        with step("encode", len(texts)):
+            meaning = self.encoder.encode(texts)
         raw = np.concatenate([meaning, self._lexical.transform(texts)], axis=1)
         profiles = text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight)
         return pad(profiles, width)
