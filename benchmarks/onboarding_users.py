@@ -22,8 +22,8 @@ from pipelines.core.config import Config
 from pipelines.core.encoder import Encoder
 from pipelines.core.ids import hash_ids
 from pipelines.core.metrics import list_metrics, top_k
-from pipelines.core.model import FittedModel, fit
-from pipelines.core.scoring import Asked, Training
+from pipelines.core.model import FittedModel, asked_of, fit
+from pipelines.core.scoring import Training
 from pipelines.core.text import compose_text
 
 FloatArray = npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ class Sizes:
     items: int = 2000
     users: int = 2000
     pairs: int = 40_000
-    newcomers: int = 400
+    newcomers: int = 300
     factors: int = 64
     relevant: int = 20
     """Items of the half to be found that a user truly wants most."""
@@ -106,9 +106,12 @@ class Shop:
             return None
         return 1.0 if self.likes[user, item] else -1.0
 
-    def measure(self, weights: sp.csr_matrix, with_words: bool) -> dict[str, DoubleArray]:
-        """Metrics at 20 of each newcomer, given (n, I) weights of what they answered."""
-        own = self.words if with_words else np.zeros_like(self.words)
+    def measure(
+        self, weights: sp.csr_matrix, with_words: bool, own: FloatArray | None = None
+    ) -> dict[str, DoubleArray]:
+        """Metrics at 20 of each newcomer, given (n, I) weights of what they answered; `own` in place of their words."""
+        if own is None:
+            own = self.words if with_words else np.zeros_like(self.words)
         scores = self.model.scores(asked_of(weights, own), self.to_find)
         if not with_words:  # of whom nothing is known, the service shows what is most popular
             nothing = np.diff(weights.indptr) == 0
@@ -121,12 +124,6 @@ class Shop:
         found = list_metrics(top, relevant, [K])
         found["wanted"] = np.take_along_axis(truth, top, axis=1).mean(axis=1).astype(np.float64)
         return found
-
-
-def asked_of(history: sp.csr_matrix, own: FloatArray) -> Asked:
-    """The question of users without a query."""
-    n = history.shape[0]
-    return Asked(history, own, np.zeros_like(own), [""] * n, [""] * n)
 
 
 def make_shop(seed: int, sizes: Sizes, people: People, cache: Path | None) -> Shop:

@@ -23,6 +23,7 @@ from serving.bodies import (
 from serving.guard import Guard
 from serving.items import add_item_changes, add_items
 from serving.limits import check_count, check_text
+from serving.onboarding import add_onboarding
 from serving.people import add_people
 from serving.problems import PROBLEMS, add_errors
 from serving.store.keys import SCOPES
@@ -73,6 +74,7 @@ def create_app(current: Current, store: Store, limits: ServeConfig) -> FastAPI:
         return await answer(request, _to_request(body, limits))
 
     add_items(reading, current, limits)
+    add_onboarding(reading, current, store, limits)
     add_item_changes(reading, writing, current, store)
     add_people(writing, current, store, limits)
     app.include_router(reading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
+from serving.interview import Answer, Asked, Interviewer
 from serving.remembering import Remembered
 from serving.requests import Event, Recommended, Request, Source
 from serving.understanding import Known, Understood, Words, merge_events
@@ -75,6 +77,7 @@ class Recommender:
         self._lexical = load_lexical(paths.lexical)
         self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
         self.catalogue = self._load_items(paths, threads)
+        self._interviewer = Interviewer(self.config, self.catalogue.bundle, self._maps, self._users)
         self.encoder = encoder or self._load_encoder(paths)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
@@ -221,6 +224,33 @@ class Recommender:
             best = next(lists) if u.wanted is not None else self._most_popular(u)
             answers[u.place] = self._answer(u, self._page(u, best))
         return answers
+
+    def questions(self, request: Request, answers: Sequence[Answer]) -> list[Asked]:
+        """The n items to ask this user about next, see `core.onboarding`; fewer when filters leave fewer.
+
+        Args:
+            request: who is asked; a query, offset and explanations have no meaning here.
+            answers: what they said so far.
+
+        Raises:
+            InputError: n out of range, an unknown or repeated item in answers, an unknown filter.
+
+        """
+        self._check_n(request.n)
+        (words,) = self._words([request])
+        known = self._understand(request, words)
+        return self._interviewer.ask(self.catalogue, request, known, self._words_alone(known), answers)
+
+    def _words_alone(self, known: Known) -> FloatArray | None:
+        """(F + E) of somebody of whom these words are all that is known; None: there are none."""
+        if not len(known.words):
+            return None
+        none = np.zeros(0, dtype=np.int64)
+        silent = replace(known, event_items=none, event_weights=none.astype(np.float32))
+        profile, folded = self._user(silent, split=False)
+        return blend(
+            folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma
+        )
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""

@@ -2,20 +2,20 @@
 
 Dimensions: S hypothetical users, D a served vector, m items that may be asked about, N items to recommend from.
 
-Who the new user is, is not known; they will be like somebody. The belief is a weight for each of S hypothetical users (a
-sample of those the model knows, see `hypothetical_users`), so it has the many peaks that tastes have and one Gaussian
-has not; words and answers change the weights by Bayes' rule. With `r` (S, N) how much each would want each item, in
+Who the new user is, is not known; they will be like somebody. The belief is a weight for each of S hypothetical users
+(a sample of those the model knows, see `respondents`), so it has the many peaks that tastes have and one Gaussian has
+not; words and answers change the weights by Bayes' rule. With `r` (S, N) how much each would want each item, in
 standard deviations of their own, the best list under a belief w is the k largest of E_w[r]. The gain of a question is
 the expected value of its answer (Boutilier, Zemel and Marlin 2003, "Active collaborative filtering"):
 
     gain_j = know_j * ( p_j top_k(E[r | like j]) + (1 - p_j) top_k(E[r | dislike j]) - top_k(E[r]) )
 
-that is, by how much the items then shown would be wanted more. Information about the user's row alone, log det H, is not
-that: it is had from long odd vectors that are never shown; and the trace over all scores (BALD, Houlsby et al. 2011,
-under H) counts certainty about what nobody would be shown. `know_j`: who has never heard of an item says nothing of it
-(Rashid et al. 2002; 2008; Elahi, Ricci and Rubens 2016 survey both sides). That answers are few and the next question
-should follow from them is from Golbandi et al. 2011 and Christakopoulou et al. 2016. What was compared, and by how much
-it is better: docs/decisions/0018.
+that is, by how much the items then shown would be wanted more. Information about the user's row alone, log det H, is
+not that: it is had from long odd vectors that are never shown. The trace over all scores under H counts certainty about
+what nobody would be shown, and so does mutual information (BALD, Houlsby et al. 2011), which screens here. `know_j`:
+who has never heard of an item says nothing of it (Rashid et al. 2002; 2008; Elahi, Ricci and Rubens 2016 survey both
+sides). That answers are few and the next question should follow from them is from Golbandi et al. 2011 and
+Christakopoulou et al. 2016. What was compared, and by how much it is better: docs/decisions/0018.
 
 A batch is chosen one by one; the covariance of what is left after a question's answer is a rank-1 update (a Schur
 complement), so that questions of one batch are not redundant.
@@ -23,12 +23,10 @@ complement), so that questions of one batch are not redundant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 from scipy.special import ndtr
 
 FloatArray = npt.NDArray[np.float32]
@@ -74,13 +72,13 @@ class Answered:
     """What is known of the user's taste.
 
     Attributes:
-        rows: (a,) items that they did like or did not.
+        items: (a, D) vectors of items that they did like or did not.
         liked: (a,) which.
         words: (D,) the vector served for what they say alone; None: they say nothing.
 
     """
 
-    rows: IntArray
+    items: FloatArray
     liked: BoolArray
     words: FloatArray | None = None
 
@@ -94,41 +92,45 @@ class Survey:
     """
 
     def __init__(
-        self, users: FloatArray, items: FloatArray, rows: IntArray, shown: IntArray, familiarity: DoubleArray,
+        self, users: FloatArray, rows: IntArray, items: FloatArray, known: DoubleArray, shown: FloatArray,
         n_catalogue: int,
     ) -> None:  # fmt: skip
         """Score every item of interest by every hypothetical user.
 
         Args:
             users: (S, D) served vectors.
-            items: (I, D) of all items.
-            rows: (m,) that may be asked about.
-            shown: (N,) a sample of those that may be recommended.
-            familiarity: (m,) chance that somebody new knows an item.
-            n_catalogue: how many `shown` is a sample of.
+            rows: (m,) of the items that may be asked about.
+            items: (m, D) their vectors.
+            known: (m,) chance that somebody new knows them, see `respondents.familiarity`.
+            shown: (N, D) vectors of a sample of those that may be recommended.
+            n_catalogue: how many that is a sample of.
 
         """
         self.rows = rows
-        self._users, self._items, self._shown = users, items, shown
-        self._familiarity = familiarity
-        scores = users @ items[rows].T
+        self._users, self._shown, self._familiarity = users, shown, known
+        scores = users @ items.T
         self._bar = float(np.quantile(scores, _LIKED_SHARE)) if scores.size else 0.0
         spread = float(np.sqrt(_NOISE) * scores.std(axis=0).mean()) if scores.size else 1.0
         self._spread = max(spread, 1e-9)
         self._likes = self._like_chance(scores)
         self._chance_alone = _entropy(self._likes)  # of an answer whose user is known
-        self._wants = _standardize(users @ items[shown].T)
+        self._wants = _standardize(users @ shown.T)
         share = LIST_LENGTH * len(shown) / max(n_catalogue, 1)
         self._k = min(len(shown), max(_LEAST_SHOWN, min(LIST_LENGTH, round(share))))
+
+    @property
+    def like_chances(self) -> FloatArray:
+        """(S, m) that a hypothetical user likes an item."""
+        return self._likes
 
     def weights(self, answered: Answered) -> DoubleArray:
         """(S,) the belief, adding up to 1."""
         evidence = np.zeros(len(self._users))
-        if len(answered.rows):
-            likes = self._like_chance(self._users @ self._items[answered.rows].T)
+        if len(answered.liked):
+            likes = self._like_chance(self._users @ answered.items.T)
             evidence += np.log(np.where(answered.liked, likes, 1.0 - likes)).sum(axis=1)
         if answered.words is not None and len(self._shown):
-            wanted = _standardize((self._items[self._shown] @ answered.words)[None])[0]
+            wanted = _standardize((self._shown @ answered.words)[None])[0]
             evidence += _WORDS * (self._wants @ wanted) / len(self._shown)
         return _spread_out(evidence)
 
@@ -177,7 +179,7 @@ class Joint:
     like: DoubleArray
     wanted: DoubleArray
     with_answers: DoubleArray
-    with_wants: FloatArray
+    with_wants: npt.NDArray[np.floating]
 
 
 def joint_covariance(weights: DoubleArray, likes: FloatArray, wants: FloatArray) -> Joint:
@@ -189,7 +191,8 @@ def joint_covariance(weights: DoubleArray, likes: FloatArray, wants: FloatArray)
         wants: (S, N).
 
     """
-    like, wanted = weights @ likes, weights @ wants
+    like: DoubleArray = np.asarray(weights @ likes, dtype=np.float64)
+    wanted: DoubleArray = np.asarray(weights @ wants, dtype=np.float64)
     centred = likes - like.astype(np.float32)
     weighed = weights.astype(np.float32)[:, None] * centred
     with_answers = (weighed.T @ centred).astype(np.float64)
@@ -208,7 +211,7 @@ def answer_gain(joint: Joint, k: int) -> DoubleArray:
 def choose_batch(joint: Joint, familiarity: DoubleArray, k: int, n: int) -> list[tuple[int, float]]:
     """Greedily, n places of the m questions with their gains; after each, what its answer will tell is taken out.
 
-    With probability `familiarity` the answer comes and, for the best linear estimate, takes Cov(., a) Cov(a, .)' / Var(a)
+    With probability `familiarity` the answer comes; for the best linear estimate it takes Cov(., a) Cov(a, .)' / Var(a)
     from every covariance.
     """
     left, chosen = Joint(joint.like, joint.wanted, joint.with_answers.copy(), joint.with_wants.copy()), []
@@ -229,57 +232,6 @@ def condition(joint: Joint, question: int, share: float = 1.0) -> None:
     factor = share * column / max(joint.with_answers[question, question], 1e-12)
     joint.with_wants -= np.outer(factor, joint.with_wants[question]).astype(np.float32)
     joint.with_answers -= np.outer(factor, column)
-
-
-def hypothetical_users(
-    history: sp.csr_matrix, own: FloatArray, n: int, seed: int = 0
-) -> tuple[sp.csr_matrix, FloatArray]:
-    """Histories (S, I) and own words (S, E) of those whom somebody new may be like.
-
-    Evenly a sample of the users with a history. Where these are fewer than n, imagined ones are added who like one item
-    each: in a catalogue that nobody has used yet, a user is taken to be somebody who likes something in it.
-    """
-    rows = np.flatnonzero(np.diff(history.indptr))
-    rows = rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(np.int64)] if len(rows) else rows
-    missing = min(n - len(rows), history.shape[1])
-    items = np.sort(np.random.default_rng(seed).permutation(history.shape[1])[:missing])
-    ones = np.ones(len(items), dtype=np.float32)
-    imagined = sp.csr_matrix((ones, (np.arange(len(items)), items)), shape=(len(items), history.shape[1]))
-    told = np.concatenate([own[rows], np.zeros((len(items), own.shape[1]), dtype=np.float32)])
-    return sp.vstack([history[rows], imagined], format="csr"), told
-
-
-def familiarity(evidence: IntArray) -> DoubleArray:
-    """(I,) chance that somebody new knows an item, half at the median number of interactions; 1 where nobody has any."""
-    known = evidence[evidence > 0]
-    if not len(known):
-        return np.ones(len(evidence))
-    return np.asarray((1.0 + evidence) / (1.0 + evidence + np.median(known)))
-
-
-def screen(
-    users: FloatArray, items: FloatArray, chance: DoubleArray, may: BoolArray, most: int
-) -> IntArray:
-    """Rows of at most `most` items worth asking about: those known to many on which users differ.
-
-    Args:
-        users: (s, D) a few hypothetical users.
-        items: (I, D).
-        chance: (I,) that somebody knows the item.
-        may: (I,) which may be asked about.
-        most: as many.
-
-    """
-    rows = np.flatnonzero(may)
-    if len(rows) <= most:
-        return rows
-    centred = users - users.mean(axis=0)
-    differ = np.concatenate([(centred @ items[part].T).std(axis=0) for part in _parts(rows)])
-    return np.sort(rows[np.argpartition(-(chance[rows] * differ), most - 1)[:most]])
-
-
-def _parts(rows: IntArray, size: int = 8192) -> Sequence[IntArray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _standardize(scores: FloatArray) -> FloatArray:

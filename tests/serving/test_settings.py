@@ -151,7 +151,9 @@ def test_cold_items_are_scaled_and_no_others(bent: Recommender, bent_shop: Shop)
     cold = np.isin(bent_shop.item_ids, bent_shop.cold_ids)
     arrays = read_tensors(BundlePaths(bent_shop.bundle).item_arrays)
     level_vectors = np.concatenate([arrays["factors"], np.sqrt(0.7) * arrays["profiles"]], axis=1)
-    np.testing.assert_allclose(bent.catalogue.bundle.vectors[cold], 1.7 * level_vectors[cold], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        bent.catalogue.bundle.vectors[cold], 1.7 * level_vectors[cold], rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(bent.catalogue.bundle.vectors[~cold, :16], arrays["factors"][~cold], rtol=1e-6)
 
 
