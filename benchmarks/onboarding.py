@@ -3,8 +3,8 @@
     python benchmarks/onboarding.py [--seeds 11 12 13] [--cache DIR] [--quick] [--out FILE]
 
 Every newcomer is asked ten items, one after the other, and answers like, dislike or "don't know it" (which counts as a
-question). After some of them the service's own fold-in ranks the items that were never asked about; the list is measured
-by what the newcomer truly wants. All ways ask the same people, so that differences are paired.
+question). After some of them the service's own fold-in ranks the items that were never asked about; the list is
+measured by what the newcomer truly wants. All ways ask the same people, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -241,8 +241,8 @@ def _head(command: str, sizes: Sizes, seeds: Sequence[int]) -> list[str]:
         "# What to ask somebody new: generated shops", "", circumstances(), "", f"Command: `{command}`.", "",
         f"{len(seeds)} shops of {sizes.items} items and {sizes.users} users, of whom {sizes.newcomers} are newcomers "
         f"that the model ({sizes.factors} factors, else the defaults) has not seen. Half of the items may be asked "
-        f"about; lists are made of the other half. A newcomer likes what is {people.bar:g} standard deviations above "
-        f"their mean affinity, with noise of {people.noise:g}; they know the least popular item with chance "
+        f"about; lists are made of the other half. A newcomer likes what is above their mean affinity by "
+        f"{people.bar:g} of its standard deviations, with noise of {people.noise:g}; they know the least popular item with chance "
         f"{people.least:g}, the most popular with {people.most:g}, by rank. Answers count as the events like and "
         f"dislike. NDCG@{K} is of the {sizes.relevant} items they truly want most; wanted is the mean true affinity "
         f"of the {K} shown, in standard deviations. Constants of the method were chosen on seed 7, which is not among "
@@ -296,21 +296,24 @@ def treatments(shops: Sequence[Shop], told: Sequence[Mapping[str, Told]]) -> Ite
     for items in (1.0, 3.0, 6.0):
         for share in (1.0, 0.25, 0.0):
             cells = []
-            for name in (ADAPTIVE, "random", "popular"):
+            for name, step in ((ADAPTIVE, 0), (ADAPTIVE, AT), ("random", AT), ("popular", AT)):
                 values = [
-                    _treated(shop, found[name], items, share) for shop, found in zip(shops, told, strict=True)
+                    _treated(shop, found[name], step, items, share)
+                    for shop, found in zip(shops, told, strict=True)
                 ]
                 cells.append(f"{np.concatenate(values).mean():.4f}")
             yield f"| {items:g} | {share:g} | {' | '.join(cells)} |"
 
 
-def _treated(shop: Shop, told: Told, own_text_items: float, share: float) -> DoubleArray:
+def _treated(shop: Shop, told: Told, step: int, own_text_items: float, share: float) -> DoubleArray:
     """(n,) NDCG; what is not to be taken out of a profile is added to the words beforehand, which is the same."""
-    signs = told.signs[AT]
+    signs = told.signs[step]
     disliked = (signs < 0).astype(np.float32)
     given_back = np.float32(1.0 - share) * np.asarray(disliked @ shop.model.item_profiles)
     own = np.float32(own_text_items) * shop.words + given_back
-    return shop.measure(told.weights(AT), with_words=True, own=own / shop.model.blending.own_text_items)[NDCG]
+    return shop.measure(told.weights(step), with_words=True, own=own / shop.model.blending.own_text_items)[
+        NDCG
+    ]
 
 
 def _interval(values: DoubleArray) -> str:
