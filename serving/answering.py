@@ -81,7 +81,7 @@ class Answering:
 
         """
         if request.user_id is not None:
-            request = _told(request, await self._people(request.user_id))
+            request = told(request, await self._people(request.user_id))
         model = other or in_service(self._current)
         batcher = self._in_words if request.user_text or request.query else self._known
         items = await batcher((model, request))
@@ -107,7 +107,7 @@ def _recommend(batch: Sequence[_Asked]) -> Sequence[Answer | Exception]:
     return answers
 
 
-def _told(request: Request, person: Person) -> Request:
+def told(request: Request, person: Person) -> Request:
     """The request of somebody of whom this is stored; what they say now goes before what they said."""
     return replace(
         request,

@@ -22,6 +22,7 @@ from serving.items import add_item_changes, add_items
 from serving.lists import Lists, add_lists
 from serving.metrics import Meters
 from serving.monitoring import add_metrics
+from serving.onboarding import add_onboarding
 from serving.pages import add_pages
 from serving.people import add_people
 from serving.problems import PROBLEMS, add_errors
@@ -81,6 +82,7 @@ def create_app(
 
     add_lists(reading, Lists(participation, answering, feedback), limits)
     add_items(reading, current, limits, watch)
+    add_onboarding(reading, current, store, limits)
     add_item_changes(reading, writing, current, store)
     add_people(writing, current, store, limits, meters, watch)
     add_experiments(administering, store.experiments, current, participation, others)

@@ -36,6 +36,7 @@ from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
 from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
+from serving.interview import Asked, Interviewer, Reply
 from serving.metadata import Json, metadata
 from serving.remembering import Remembered
 from serving.requests import Answer, Event, Recommended, Request, Source
@@ -101,6 +102,7 @@ class Recommender:
         self._ruling = Ruling(self.config.rules if rules is None else rules, kinds)
         self._ruling.over(self.catalogue)
         self._explorer = Explorer(self.config, self.catalogue.bundle, self._maps["item_map"])
+        self._interviewer = Interviewer(self.config, self.catalogue.bundle, self._maps, self._users)
         self.encoder = encoder or self._load_encoder(paths)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
@@ -354,6 +356,33 @@ class Recommender:
         lam, _ = self._pull(asked.known)
         known = self._evidence(asked.known, profile)
         return Solved(folded.total, row_precision(known.factors, known.confidences, known.gramian, lam))
+
+    def questions(self, request: Request, answers: Sequence[Reply]) -> list[Asked]:
+        """The n items to ask this user about next, see `core.onboarding`; fewer when filters leave fewer.
+
+        Args:
+            request: who is asked; a query, offset and explanations have no meaning here.
+            answers: what they said so far.
+
+        Raises:
+            InputError: n out of range, an unknown or repeated item in answers, an unknown filter.
+
+        """
+        self._check_n(request.n)
+        (words,) = self._words([request])
+        known = self._understand(request, words, None)
+        return self._interviewer.ask(
+            self.catalogue, request, known, self._words_alone(request, known), answers
+        )
+
+    def _words_alone(self, request: Request, known: Known) -> FloatArray | None:
+        """(F + E) of somebody of whom these words are all that is known; None: there are none."""
+        if not len(known.words):
+            return None
+        none = np.zeros(0, dtype=np.int64)
+        silent = replace(known, event_items=none, event_weights=none.astype(np.float32))
+        profile, folded = self._user(silent, split=False)
+        return blend(folded.total.astype(np.float32), profile.total.astype(np.float32), self._gamma(request))
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
