@@ -198,7 +198,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
         model = load_current(out, threads=threads)
         asked = [Asked(**body) for body in bodies["known user"]]
         texts = [clean_text(body["user_text"]) for body in bodies["new text"]]
-        empty = model._words([Asked()])[0]
+        empty = model.users.words([Asked()])[0]
         prepared = [model._prepare(0, request, empty) for request in asked]
         wanted = [p.wanted for p in prepared if p.wanted is not None]
         answer = model.recommend(asked[0])
@@ -209,7 +209,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
                 lambda a, b: [RecommendBody.model_validate(json.loads(r)) for r in raw[a:b]],
             ),
             ("encode a text of 20 words", lambda a, b: model.encoder.encode(texts[a:b])),
-            ("its words", lambda a, b: model._lexical.transform(texts[a:b])),
+            ("its words", lambda a, b: model.users._lexical.transform(texts[a:b])),
             (
                 "understand and fold in",
                 lambda a, b: [model._prepare(0, request, empty) for request in asked[a:b]],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from pipelines.core.als import confidences, prior_share, row_regularization
 from pipelines.core.arrange import arrange
 from pipelines.core.audience import place_item
-from pipelines.core.blend import blend, features, item_vectors, pad, text_profile
+from pipelines.core.blend import features, item_vectors
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.config import Config, load_config
 from pipelines.core.diversity import diversify
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
-from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in, row_precision
+from pipelines.core.foldin import row_precision
 from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
-from pipelines.core.lexical import load as load_lexical
-from pipelines.core.passing import Evidence, with_passed
 from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, add
-from pipelines.core.rules import Rules
-from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
+from pipelines.core.schema import N_INTERACTIONS, N_WANTED
 from pipelines.core.sections.rules import RulesConfig
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
@@ -38,19 +32,17 @@ from serving.catalogue import Catalogue, Items
 from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
 from serving.interview import Asked, Interviewer, Reply
 from serving.metadata import Json, metadata
-from serving.remembering import Remembered
-from serving.requests import Answer, Event, Recommended, Request, Source
+from serving.requests import Answer, Recommended, Request, Source
 from serving.rules import Ruled, Ruling
 from serving.steps import step
-from serving.understanding import Known, Understood, Words, look_deeper, merge_events
+from serving.understanding import Understood, Words, look_deeper
+from serving.users import Users, load_maps
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 _CAPPED_DEPTH = 4
 """Times more items are ranked at first where caps will pass some over."""
-_MOST_TEXTS = 4096
-"""Whose profiles are remembered: 8 MB at 512 numbers each."""
 
 
 class Recommender:
@@ -82,28 +74,17 @@ class Recommender:
         paths = BundlePaths(root)
         self.config: Config = load_config(paths.config)
         self.version: str = self.manifest["version"]
-        self._user_rows = {
-            u: row for row, u in enumerate(pq.read_table(paths.users).column(USER_ID).to_pylist())
-        }
-        self._users = read_tensors(paths.user_arrays)
-        del self._users["factors"]  # a user's factor is solved again for each request
-        self._maps = read_tensors(paths.text_maps)
-        for name in (
-            "user_map",
-            "item_map",
-            "user_gramian",
-            "item_gramian",
-        ):  # as a user is solved for, not once a request
-            self._maps[name] = self._maps[name].astype(np.float64)
-        self._lexical = load_lexical(paths.lexical)
-        self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
+        self._maps = load_maps(paths)
         self.catalogue = self._load_items(paths, threads)
+        self.encoder = encoder or self._load_encoder(paths)
+        self.users = Users(
+            self.config, paths, self.encoder, self._maps, self.catalogue.bundle.profiles.shape[1]
+        )
         kinds = self.config.data.event_weights
         self._ruling = Ruling(self.config.rules if rules is None else rules, kinds)
         self._ruling.over(self.catalogue)
         self._explorer = Explorer(self.config, self.catalogue.bundle, self._maps["item_map"])
-        self._interviewer = Interviewer(self.config, self.catalogue.bundle, self._maps, self._users)
-        self.encoder = encoder or self._load_encoder(paths)
+        self._interviewer = Interviewer(self.config, self.catalogue.bundle, self._maps, self.users.arrays)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
         table, arrays = pq.read_table(paths.items), read_tensors(paths.item_arrays)
@@ -141,7 +122,7 @@ class Recommender:
 
     def knows_user(self, user_id: str) -> bool:
         """Whether the build has seen this user."""
-        return user_id in self._user_rows
+        return user_id in self.users.rows
 
     def with_late(self, items: Items | None) -> Recommender:
         """The same version with these items beside its own; shares everything else."""
@@ -162,21 +143,21 @@ class Recommender:
     @property
     def user_ids(self) -> list[str]:
         """Of this version, in row-number order."""
-        return list(self._user_rows)
+        return list(self.users.rows)
 
     @property
     def n_users(self) -> int:
         """Of this version."""
-        return len(self._user_rows)
+        return len(self.users.rows)
 
     @property
     def n_text(self) -> int:
         """Columns of a profile that are of its text; extra blocks come after them."""
-        return len(self._maps["item_mean"])
+        return self.users.n_text
 
     def item_profiles(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) as in a build, with nothing in extra blocks."""
-        return self._text_profiles(texts, [self._maps["item_mean"]] * len(texts))
+        return self.users.item_profiles(texts)
 
     def popularity(self, wanted: npt.NDArray[np.int64], factors: FloatArray) -> FloatArray:
         """(n,) scores: most wanted first; items nobody touched in the order of the model's mean user."""
@@ -186,8 +167,9 @@ class Recommender:
 
     def user_factor(self, request: Request) -> FloatArray:
         """(F,) of who asks, folded in."""
-        (words,) = self._words([request])
-        _, folded = self._user(self._understand(request, words), split=False)
+        (words,) = self.users.words([request])
+        known = self.users.understand(request, words, self.catalogue)
+        _, folded = self.users.solve(known, self.catalogue, split=False)
         return folded.total.astype(np.float32)
 
     def count_cold(self, item_ids: Sequence[str]) -> int:
@@ -244,7 +226,7 @@ class Recommender:
             InputError: what is wrong with the first that cannot be answered.
 
         """
-        asked = zip(requests, self._words(requests), strict=True)
+        asked = zip(requests, self.users.words(requests), strict=True)
         return [self._prepare(place, request, words) for place, (request, words) in enumerate(asked)]
 
     def metadata(self, item_id: str, fields: Sequence[str]) -> dict[str, Json]:
@@ -297,7 +279,7 @@ class Recommender:
         """What `recommend` answers to each, or what it raises: texts are encoded and items ranked in one go."""
         answers: list[Answer | InputError] = [Answer() for _ in requests]
         understood: list[Understood] = []
-        for place, (request, words) in enumerate(zip(requests, self._words(requests), strict=True)):
+        for place, (request, words) in enumerate(zip(requests, self.users.words(requests), strict=True)):
             try:
                 understood.append(self._prepare(place, request, words))
             except InputError as e:
@@ -353,8 +335,8 @@ class Recommender:
         """The user's row with its precision."""
         assert asked.parts is not None  # noqa: S101 - of somebody who is known
         profile, folded = asked.parts
-        lam, _ = self._pull(asked.known)
-        known = self._evidence(asked.known, profile)
+        lam, _ = self.users.pull(asked.known)
+        known = self.users.evidence(asked.known, profile, self.catalogue)
         return Solved(folded.total, row_precision(known.factors, known.confidences, known.gramian, lam))
 
     def questions(self, request: Request, answers: Sequence[Reply]) -> list[Asked]:
@@ -369,20 +351,10 @@ class Recommender:
 
         """
         self._check_n(request.n)
-        (words,) = self._words([request])
-        known = self._understand(request, words, None)
-        return self._interviewer.ask(
-            self.catalogue, request, known, self._words_alone(request, known), answers
-        )
-
-    def _words_alone(self, request: Request, known: Known) -> FloatArray | None:
-        """(F + E) of somebody of whom these words are all that is known; None: there are none."""
-        if not len(known.words):
-            return None
-        none = np.zeros(0, dtype=np.int64)
-        silent = replace(known, event_items=none, event_weights=none.astype(np.float32))
-        profile, folded = self._user(silent, split=False)
-        return blend(folded.total.astype(np.float32), profile.total.astype(np.float32), self._gamma(request))
+        (words,) = self.users.words([request])
+        known = self.users.understand(request, words, self.catalogue)
+        alone = self.users.words_alone(request, known, self.catalogue)
+        return self._interviewer.ask(self.catalogue, request, known, alone, answers)
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
@@ -390,18 +362,16 @@ class Recommender:
         self._check_fields(request.fields)
         items = self.catalogue
         rules = self._ruling.over(items) if request.rules else None
-        known = self._understand(request, words, rules)
+        known = self.users.understand(request, words, items, rules)
         allowed = items.mask(request.filter) if request.filter else None
         left_out = np.concatenate([items.hidden, known.touched, items.rows_of(request.exclude_ids)])
         if request.among is not None:
             allowed, left_out = items.among(items.rows_of(request.among)), np.zeros(0, dtype=np.int64)
         user, parts, ruled = None, None, Ruled()
-        if len(known.words) or len(known.event_items) or self._has_own_text(known.stored_row):
+        if len(known.words) or len(known.event_items) or self.users.has_own_text(known.stored_row):
             with step("fold_in"):
-                profile, folded = parts = self._user(known, request.explain)
-            user = blend(
-                folded.total.astype(np.float32), profile.total.astype(np.float32), self._gamma(request)
-            )
+                parts = self.users.solve(known, items, split=request.explain)
+            user = self.users.vector(request, *parts)
         if rules is not None:
             ruled, allowed, left_out = self._ruling.rule(
                 rules, user, allowed, left_out, whole=request.among is not None
@@ -423,17 +393,6 @@ class Recommender:
 
     def _diversity(self, request: Request) -> float:
         return self.config.serve.diversity if request.diversity is None else request.diversity
-
-    def _gamma(self, request: Request) -> float:
-        """The users' half of the weight of text: items have sqrt(blend.gamma) already, so users bring the rest."""
-        own = self.config.blend.gamma
-        if request.gamma is None:
-            return own
-        if not own:
-            raise InputError(
-                "gamma: this version was made with blend.gamma = 0, its items have no text in them."
-            )
-        return request.gamma**2 / own
 
     def _depth(self, request: Request, ruled: Ruled) -> int:
         """Items to rank: up to the end of the page; to choose various ones from, always as many, or pages would mix."""
@@ -487,142 +446,6 @@ class Recommender:
             )
         return answer
 
-    def _words(self, requests: Sequence[Request]) -> list[Words]:
-        """The texts of all requests, encoded together."""
-        settings, limit = self.config.blend, self.config.serve.max_text_chars
-        names, texts, weights, cuts = [], [], [], [0]
-        for request in requests:
-            for name, text, weight in (
-                ("your words", request.user_text, settings.own_text_items),
-                ("your query", request.query, settings.query_items),
-            ):
-                cleaned = truncate_text(clean_text(text), limit) if text else ""
-                if cleaned:
-                    names.append(name)
-                    texts.append(cleaned)
-                    weights.append(weight)
-            cuts.append(len(names))
-        vectors = self._encode(texts, names)
-        return [Words(names[a:b], vectors[a:b], weights[a:b]) for a, b in pairwise(cuts)]
-
-    def _understand(self, request: Request, given: Words, rules: Rules | None = None) -> Known:
-        row = None
-        if request.user_id is not None and not request.is_forgotten:
-            row = self._user_rows.get(request.user_id)
-        names, words, weights = given.names, given.vectors, given.weights
-        if row is not None and "your words" not in names and self._has_own_text(row):
-            names, weights = ["your profile", *names], [self.config.blend.own_text_items, *weights]
-            words = np.concatenate([self._users["own_texts"][row][None], words])
-        items, amounts = self._history(row)
-        items = self.catalogue.current(items)
-        touched, old = items, merge_events(items, amounts)
-        merged, new_take_part = old, False
-        events = [*(e for e in request.stored if self._knows_event(e)), *request.events]
-        acted = items
-        if events:
-            new_items, new_amounts = self._new_events(events)
-            acted = np.concatenate([items, new_items])
-            hides = [rules is None or rules.hides(event.event) for event in events]
-            touched = np.concatenate([items, new_items[hides]])
-            merged = merge_events(acted, np.concatenate([amounts, new_amounts]))
-            new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
-        if rules is not None and not rules.settings.hide_seen:
-            touched = touched[:0]
-        passed = {self.catalogue.row(i): seen for i, seen in request.passed.items() if i in self.catalogue}
-        over = np.setdiff1d(np.array(list(passed), dtype=np.int64), acted)
-        return Known(
-            names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part,
-            over, np.array([passed[row] for row in over.tolist()]),
-        )  # fmt: skip
-
-    def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
-        """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks.
-
-        Of texts that come again, as what a known user says of themselves, the encoder is not asked again.
-        """
-        width = self.catalogue.bundle.profiles.shape[1]
-        keys = [(name == "your words", text) for name, text in zip(names, texts, strict=True)]
-        found = {key: vector for key in set(keys) if (vector := self._texts.get(key)) is not None}
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
-        if missing:
-            means = [self._maps["user_mean" if is_own else "item_mean"] for is_own, _ in missing]
-            profiles = self._text_profiles([text for _, text in missing], means)
-            for key, vector in zip(missing, profiles, strict=True):
-                found[key] = vector
-                self._texts.put(key, vector)
-        return np.array([found[key] for key in keys], dtype=np.float32).reshape(len(keys), width)
-
-    def _text_profiles(self, texts: Sequence[str], means: Sequence[FloatArray]) -> FloatArray:
-        width = self.catalogue.bundle.profiles.shape[1]
-        if not texts:
-            return np.zeros((0, width), dtype=np.float32)
-        with step("encode", len(texts)):
-            meaning = self.encoder.encode(texts)
-        raw = np.concatenate([meaning, self._lexical.transform(texts)], axis=1)
-        profiles = text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight)
-        return pad(profiles, width)
-
-    def _has_own_text(self, row: int | None) -> bool:
-        return row is not None and bool(np.any(self._users["own_texts"][row]))
-
-    def _history(self, row: int | None) -> tuple[npt.NDArray[np.int64], FloatArray]:
-        if row is None:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        cut = slice(self._users["indptr"][row], self._users["indptr"][row + 1])
-        return self._users["indices"][cut].astype(np.int64), self._users["weights"][cut]
-
-    def _knows_event(self, event: Event) -> bool:
-        known = event.event is None or event.event in self.config.data.event_weights
-        return known and event.item_id in self.catalogue
-
-    def _new_events(self, events: Sequence[Event]) -> tuple[npt.NDArray[np.int64], FloatArray]:
-        rows, weights = [], []
-        for event in events:
-            if event.item_id not in self.catalogue:
-                raise InputError(f"events: item_id {event.item_id[:80]!r} is not in this catalogue.")
-            factor = 1.0 if event.event is None else self.config.data.event_weights.get(event.event)
-            if factor is None:
-                raise InputError(
-                    f"events: {event.event!r} is no event of this build; it knows "
-                    f"{', '.join(self.config.data.event_weights)}."
-                )
-            if not 0 < event.weight <= MAX_WEIGHT:
-                raise InputError(
-                    f"events: weight {event.weight} is not above 0 and at most {MAX_WEIGHT:.0f}."
-                )
-            rows.append(self.catalogue.row(event.item_id))
-            weights.append(factor * event.weight)
-        return np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float32)
-
-    def _user(self, known: Known, split: bool = True) -> tuple[Profile, FoldedUser]:
-        settings = self.config
-        profile = build_profile(
-            known.words, known.word_weights, self.catalogue.profiles(known.event_items),
-            np.sign(known.event_weights), settings.blend.history_power,
-        )  # fmt: skip
-        lam, share = self._pull(known)
-        evidence = self._evidence(known, profile)
-        folded = fold_in(
-            evidence.profile, self._maps["user_map"], evidence.factors, evidence.confidences, evidence.gramian,
-            lam, share, split=split,
-        )  # fmt: skip
-        # what was passed over moves the user, and is no part of a score by itself
-        return profile, replace(folded, events=folded.events[: len(known.event_items)])
-
-    def _evidence(self, known: Known, profile: Profile) -> Evidence:
-        """What the user's row is solved from."""
-        events = Evidence(
-            profile, self.catalogue.factors(known.event_items),
-            confidences(known.event_weights, self.config.factorize.alpha), self._maps["item_gramian"],
-        )  # fmt: skip
-        return with_passed(events, self.catalogue.factors(known.passed_items), known.passed_looks, 1.0)
-
-    def _pull(self, known: Known) -> tuple[float, float]:
-        """Lam of this user's row, and what is left of the text's prediction."""
-        n_events, fit = np.array([len(known.event_items)], dtype=np.int32), self.config.factorize
-        lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
-        return float(lam[0]), float(prior_share(n_events, fit.user_text_fade)[0])
-
     def _most_popular(self, asked: Understood) -> Ranked:
         ruled = asked.ruled
         return self.catalogue.most_popular(
@@ -646,7 +469,7 @@ class Recommender:
         known, (profile, folded) = asked.known, asked.parts
         n_factors = self.catalogue.bundle.factors.shape[1]
         vector = self.catalogue.vectors(np.array([row]))[0].astype(np.float64)
-        y, p = vector[:n_factors], np.sqrt(self._gamma(asked.request)) * vector[n_factors:]
+        y, p = vector[:n_factors], np.sqrt(self.users.gamma(asked.request)) * vector[n_factors:]
         parts = self._appeal(row, float(folded.constant @ y), folded.constant)
         for name, x_part, p_part in zip(known.word_names, folded.words, profile.words, strict=True):
             parts[name] = float(x_part @ y + p_part @ p)

@@ -114,7 +114,8 @@ def test_gamma_is_exactly_another_weight_of_text(client: TestClient, shop: Shop,
             assert sum(item["parts"].values()) == pytest.approx(item["score"], rel=1e-3, abs=1e-4)
     user = next(u for u in users if ask(client, u)["variant"] == "new")
     (understood,) = [
-        other._prepare(0, Request(user_id=user), words) for words in other._words([Request(user_id=user)])
+        other._prepare(0, Request(user_id=user), words)
+        for words in other.users.words([Request(user_id=user)])
     ]
     assert understood.parts is not None
     profile, folded = understood.parts
@@ -432,4 +433,6 @@ def test_the_command_line(out: Path, tmp_path: Path) -> None:
     toml.write_text(toml.read_text().replace("purchase", "stare"))
     assert "'stare' is no event" in run("start", str(toml), *place, status=InputError.exit_code)
     # 16 p (1 - p) / effect^2 in each half, by Lehr
-    assert "one look at the end: 59652 users" in run("plan", "--mean", "0.05", "--lift", "0.1").replace("\n", " ")
+    assert "one look at the end: 59652 users" in run("plan", "--mean", "0.05", "--lift", "0.1").replace(
+        "\n", " "
+    )

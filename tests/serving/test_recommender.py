@@ -143,8 +143,8 @@ def test_a_known_user_is_the_stored_factor(model: Recommender, shop: Shop) -> No
     arrays = read_tensors(BundlePaths(shop.bundle).user_arrays)
     for row in (SOMEBODY, DISLIKER):
         request = Request(user_id=shop.user_ids[row])
-        known = model._understand(request, *model._words([request]))
-        _, folded = model._user(known)
+        known = model.users.understand(request, *model.users.words([request]), model.catalogue)
+        _, folded = model.users.solve(known, model.catalogue)
         np.testing.assert_allclose(folded.total, arrays["factors"][row], atol=2e-5)
         np.testing.assert_array_equal(shop.user_factors[row], arrays["factors"][row])
 
@@ -384,7 +384,7 @@ def test_a_batch_answers_what_each_request_alone_is_answered(model: Recommender,
 def test_lists_are_those_of_scoring_every_item(model: Recommender, shop: Shop) -> None:
     for row in range(0, 80, 7):
         request = Request(user_id=shop.user_ids[row], n=EVERYTHING)
-        asked = model._prepare(0, request, *model._words([request]))
+        asked = model._prepare(0, request, *model.users.words([request]))
         assert asked.wanted is not None
         every = model.catalogue.bundle.vectors @ asked.wanted.user
         every[asked.left_out] = -np.inf

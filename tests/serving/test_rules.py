@@ -239,7 +239,9 @@ def test_what_an_item_has_for_everybody_is_split_exactly(model: Recommender, sho
     rows = catalogue.rows_of(shop.cold_ids)
     direction = catalogue.profiles(rows) / np.linalg.norm(catalogue.profiles(rows), axis=1, keepdims=True)
     by_text = np.concatenate([direction, np.ones((len(rows), 1))], axis=1) @ maps["item_map"]
-    np.testing.assert_allclose(catalogue.factors(rows), by_text, atol=1e-5)  # of a cold item it is all there is
+    np.testing.assert_allclose(
+        catalogue.factors(rows), by_text, atol=1e-5
+    )  # of a cold item it is all there is
 
 
 def test_pins_stay_away_where_they_may_not_be_shown(model: Recommender) -> None:
