@@ -186,7 +186,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     from pipelines.core.text import clean_text  # noqa: PLC0415
-    from serving import api  # noqa: PLC0415
+    from serving import api, lists  # noqa: PLC0415
     from serving.bodies import RecommendBody  # noqa: PLC0415
     from serving.recommender import load_current  # noqa: PLC0415
     from serving.requests import Request as Asked  # noqa: PLC0415
@@ -215,7 +215,10 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
                 lambda a, b: [model._prepare(0, request, empty) for request in asked[a:b]],
             ),
             ("rank", lambda a, b: model.catalogue.best(wanted[a:b])),
-            ("write the answer", lambda a, b: [api._answer("x" * 32, "v1", answer) for _ in range(a, b)]),
+            (
+                "write the answer",
+                lambda a, b: [lists._answer("x" * 32, "v1", answer, None) for _ in range(a, b)],
+            ),
             # one after another their data is not in the processor's cache any more
             ("known user: all of these", lambda a, b: model.recommend_many(asked[a:b])),
         ]
