@@ -243,10 +243,10 @@ def _head(command: str, sizes: Sizes, seeds: Sequence[int]) -> list[str]:
         f"that the model ({sizes.factors} factors, else the defaults) has not seen. Half of the items may be asked "
         f"about; lists are made of the other half. A newcomer likes what is above their mean affinity by "
         f"{people.bar:g} of its standard deviations, with noise of {people.noise:g}; they know the least popular item "
-        f"with chance {people.least:g}, the most popular with {people.most:g}, by rank. Answers count as the events like and "
-        f"dislike. NDCG@{K} is of the {sizes.relevant} items they truly want most; wanted is the mean true affinity "
-        f"of the {K} shown, in standard deviations. Constants of the method were chosen on seed 7, which is not among "
-        "these.",
+        f"with chance {people.least:g}, the most popular with {people.most:g}, by rank. Answers count as the events "
+        f"like and dislike. NDCG@{K} is of the {sizes.relevant} items they truly want most; wanted is the mean true "
+        f"affinity of the {K} shown, in standard deviations. Constants of the method were chosen on seed 7, which is "
+        "not among these.",
     ]  # fmt: skip
 
 
