@@ -242,11 +242,11 @@ def _head(command: str, sizes: Sizes, seeds: Sequence[int]) -> list[str]:
         f"{len(seeds)} shops of {sizes.items} items and {sizes.users} users, of whom {sizes.newcomers} are newcomers "
         f"that the model ({sizes.factors} factors, else the defaults) has not seen. Half of the items may be asked "
         f"about; lists are made of the other half. A newcomer likes what is above their mean affinity by "
-        f"{people.bar:g} of its standard deviations, with noise of {people.noise:g}; they know the least popular item with chance "
-        f"{people.least:g}, the most popular with {people.most:g}, by rank. Answers count as the events like and "
-        f"dislike. NDCG@{K} is of the {sizes.relevant} items they truly want most; wanted is the mean true affinity "
-        f"of the {K} shown, in standard deviations. Constants of the method were chosen on seed 7, which is not among "
-        "these.",
+        f"{people.bar:g} of its standard deviations, with noise of {people.noise:g}; they know the least popular item "
+        f"with chance {people.least:g}, the most popular with {people.most:g}, by rank. Answers count as the events "
+        f"like and dislike. NDCG@{K} is of the {sizes.relevant} items they truly want most; wanted is the mean true "
+        f"affinity of the {K} shown, in standard deviations. Constants of the method were chosen on seed 7, which is "
+        "not among these.",
     ]  # fmt: skip
 
 
@@ -290,8 +290,8 @@ def treatments(shops: Sequence[Shop], told: Sequence[Mapping[str, Told]]) -> Ite
     )
     yield from [
         "",
-        f"| words count as | share of a dislike | {ADAPTIVE} | random | popular |",
-        "|---|---|---|---|---|",
+        f"| words count as | share of a dislike | no questions | {ADAPTIVE} | random | popular |",
+        "|---|---|---|---|---|---|",
     ]
     for items in (1.0, 3.0, 6.0):
         for share in (1.0, 0.25, 0.0):
