@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 
-from pipelines.core.config import ServeConfig
-from serving import requests
+from pipelines.core.config import ExploreConfig, ServeConfig
+from pipelines.core.layout import Layout
 from serving.answering import Answering, Current, in_service
-from serving.bodies import (
-    Asking,
-    Bounds,
-    Id,
-    RankBody,
-    RecommendAnswer,
-    RecommendBody,
-)
-from serving.experiments.participation import Part, Participation
+from serving.catalogue_routes import add_catalogue
+from serving.experiments.participation import Participation
 from serving.experiments.routes import add_experiments
 from serving.experiments.versions import OtherVersions
+from serving.feedback import Feedback
 from serving.guard import Guard
-from serving.items import add_items
-from serving.limits import check_count, check_text
+from serving.items import add_item_changes, add_items
+from serving.lists import Lists, add_lists
+from serving.metrics import Meters
+from serving.monitoring import add_metrics
+from serving.onboarding import add_onboarding
+from serving.pages import add_pages
 from serving.people import add_people
 from serving.problems import PROBLEMS, add_errors
+from serving.steps import Watch
 from serving.store.keys import SCOPES
 from serving.store.store import Store
+from serving.tracing import Traced, Traces, open_traces
+from serving.versions import add_versions
 
 
 def create_app(
-    current: Current, store: Store, limits: ServeConfig, others: OtherVersions | None = None
+    current: Current,
+    store: Store,
+    limits: ServeConfig,
+    others: OtherVersions | None = None,
+    explore: ExploreConfig | None = None,
+    layout: Layout | None = None,
+    meters: Meters | None = None,
 ) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
@@ -42,52 +49,69 @@ def create_app(
         store: of events, users and keys.
         limits: sizes a request may have, and who may ask.
         others: versions beside the one in service, for experiments; None: there are none.
+        explore: what lists may try, and whether they are logged; None: neither.
+        layout: where the versions lie, for routes that change what is in service; None: there are no such routes.
+        meters: what is counted; None: new ones, which `/metrics` shows.
+
+    Raises:
+        ConfigError: `serve.traces` is set and OpenTelemetry is not installed.
 
     """
+    meters = meters or Meters()
+    meters.watch_model(current)
+    provider = open_traces(limits.traces) if limits.traces else None
+    traces = Traces(provider, meters) if provider else None
+    watch: Watch = traces or meters
+    feedback = Feedback(store, explore or ExploreConfig())
+
     app: FastAPI = FastAPIOffline(
-        title="Kindling", version="1", summary="Recommendations when there is little to go on."
+        title="Kindling",
+        version="1",
+        summary="Recommendations when there is little to go on.",
+        lifespan=_closing(feedback, traces),
     )
     add_errors(app, limits)
-    answering = Answering(current, store, limits.max_events)
-    guard = Guard(store.keys, limits)
+    answering = Answering(current, store, limits.max_events, meters, watch, feedback.passed)
+    guard = Guard(store.keys, limits, watch)
     participation = Participation(store.experiments, current, others, limits.experiment_seconds)
-    reading, writing, managing = (guard.router(scope) for scope in SCOPES)
+    reading, writing, administering = (guard.router(scope) for scope in SCOPES)
+    watching = guard.router("read", "")
+    add_metrics(app, watching, meters)
+    if provider:
+        app.add_middleware(Traced, provider=provider)
 
-    async def answer(request: Request, asked: requests.Request) -> Response:
-        asked, part = await participation(asked)
-        version, items = await answering(asked, part.model if part else None)
-        if part is not None:
-            participation.note(part)
-        return _Json(_answer(request.state.request_id, version, items, part))
-
-    @reading.post("/recommend", response_model=RecommendAnswer)
-    async def recommend(body: RecommendBody, request: Request) -> Response:
-        """The n best items for a user, a text, a query, recent events, or any mix of them."""
-        return await answer(request, _to_request(body, limits))
-
-    @reading.get("/recommend/{user_id:id}", response_model=RecommendAnswer)
-    async def recommend_to(
-        user_id: Id,
-        request: Request,
-        n: Annotated[int, Query(ge=1)] = 10,
-        offset: Annotated[int, Query(ge=0)] = 0,
-        explain: bool = False,
-    ) -> Response:
-        """The n best items for a user, by all that is known of them."""
-        return await answer(request, requests.Request(user_id=user_id, n=n, offset=offset, explain=explain))
-
-    @reading.post("/rank", response_model=RecommendAnswer)
-    async def rank(body: RankBody, request: Request) -> Response:
-        """These items and no others, best first; those that the version in service does not know are left out."""
-        check_count("item_ids", len(body.item_ids), limits.max_n)
-        return await answer(request, _to_request(body, limits))
-
-    add_items(reading, current, limits)
-    add_people(writing, current, store, limits)
-    add_experiments(managing, store.experiments, current, participation, others)
-    for router in (reading, writing, managing):
+    add_lists(reading, Lists(participation, answering, feedback), limits)
+    add_items(reading, current, limits, watch)
+    add_onboarding(reading, current, store, limits)
+    add_item_changes(reading, writing, current, store)
+    add_people(writing, current, store, limits, meters, watch)
+    add_experiments(administering, store.experiments, current, participation, others)
+    add_catalogue(reading, administering, current, store, limits)
+    if layout is not None:
+        add_versions(administering, layout)
+    for router in (watching, reading, writing, administering):
         app.include_router(router)
+    add_pages(app)
+    _add_health(app, current)
+    return app
 
+
+def _closing(
+    feedback: Feedback, traces: Traces | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What waits to be written is written when the service stops; whoever stops it has waited for the requests."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(feedback.close)
+        if traces is not None:
+            await run_in_threadpool(traces.close)
+
+    return lifespan
+
+
+def _add_health(app: FastAPI, current: Current) -> None:
     @app.get("/health/live")
     async def live() -> dict[str, str]:
         """The process answers."""
@@ -97,49 +121,3 @@ def create_app(
     async def ready() -> dict[str, str]:
         """A version is loaded and answers."""
         return {"status": "ready", "model_version": in_service(current).version}
-
-    return app
-
-
-class _Json(Response):
-    """A `RecommendAnswer` without the cost of validating what was just made."""
-
-    media_type = "application/json"
-
-
-def _answer(request_id: str, version: str, items: list[requests.Recommended], part: Part | None) -> bytes:
-    """The JSON of a `RecommendAnswer`."""
-    rows = [{k: v for k, v in vars(item).items() if v is not None} for item in items]
-    answer: dict[str, object] = {"request_id": request_id, "model_version": version, "items": rows}
-    if part is not None:
-        answer |= {"experiment": part.experiment, "variant": part.variant}
-    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _to_request(body: Asking, limits: ServeConfig) -> requests.Request:
-    for name, text in (("user_text", body.user_text), ("query", body.query)):
-        if text is not None:
-            check_text(name, text, limits)
-    check_count("events", len(body.events), limits.max_events)
-    asked = requests.Request(
-        user_id=body.user_id,
-        user_text=body.user_text,
-        query=body.query,
-        events=[requests.Event(e.item_id, e.event, e.weight) for e in body.events],
-        explain=body.explain,
-    )
-    if isinstance(body, RankBody):
-        return replace(asked, n=len(body.item_ids), among=body.item_ids, diversity=0.0)
-    assert isinstance(body, RecommendBody)  # noqa: S101 - there is no third
-    check_count("exclude_ids", len(body.exclude_ids), limits.max_ids)
-    conditions = {
-        k: v.model_dump(exclude_none=True) if isinstance(v, Bounds) else v for k, v in body.filter.items()
-    }
-    return replace(
-        asked,
-        n=body.n,
-        offset=body.offset,
-        diversity=body.diversity,
-        exclude_ids=body.exclude_ids,
-        filter=conditions,
-    )

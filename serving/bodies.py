@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from pipelines.core.schema import MAX_WEIGHT
 from serving.store.schema import MOST_ID_CHARS
@@ -13,9 +13,13 @@ from serving.store.schema import MOST_ID_CHARS
 Id = Annotated[
     str, StringConstraints(min_length=1, max_length=MOST_ID_CHARS, pattern=r"^[^\x00-\x1f\x7f\ufffd]+$")
 ]
+RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{8,64}$")]
 _LEAST_WEIGHT = 1e-6
 """Less than this is nothing in single precision, once it is squared."""
 FilterScalar = str | int | float | bool
+FIELDS = (
+    "columns of the items, such as title, to answer with each as `metadata`; `/v1/catalogue` has their names"
+)
 
 
 class Strict(BaseModel):
@@ -41,6 +45,9 @@ class EventToStore(EventBody):
     user_id: Id
     timestamp: float | None = Field(
         None, ge=0, le=253_402_300_799, description="seconds since 1970, UTC; absent: when it is received"
+    )
+    request_id: RequestId | None = Field(
+        None, description="of the answer whose list it came of, so that policies can be judged by it"
     )
 
 
@@ -143,6 +150,7 @@ class Asking(Strict):
         description="what they did just now, oldest first; counts here and is not stored",
     )
     explain: bool = False
+    fields: list[str] = Field(default_factory=list, description=FIELDS)
 
 
 class RecommendBody(Asking):
@@ -170,6 +178,7 @@ class RecommendBody(Asking):
     filter: dict[str, FilterScalar | list[FilterScalar] | Bounds] = Field(
         default_factory=dict, description="column: value, list of values, or {min, max}"
     )
+    rules: bool = Field(True, description="false: as though the shop had no rules")
 
 
 class ItemAnswer(BaseModel):
@@ -180,6 +189,10 @@ class ItemAnswer(BaseModel):
     rank: int
     source: Literal["text", "fold_in", "hot", "fallback"]
     parts: dict[str, float] | None = None
+    propensity: float | None = Field(
+        None, description="with exploring: how likely this item was at this place"
+    )
+    metadata: dict[str, JsonValue] | None = None
 
 
 class RecommendAnswer(BaseModel):
@@ -204,6 +217,7 @@ class RankBody(Asking):
     item_ids: list[Id] = Field(
         min_length=1, description="to be ranked; what the user knows or is hidden as well"
     )
+    rules: bool = Field(False, description="true: boost, bury and freshness have a say in the order")
 
 
 class SimilarItem(BaseModel):
@@ -212,6 +226,7 @@ class SimilarItem(BaseModel):
     item_id: str
     score: float = Field(description="cosine of what both are served by, text and behaviour")
     rank: int
+    metadata: dict[str, JsonValue] | None = None
 
 
 class SimilarAnswer(BaseModel):
@@ -235,3 +250,33 @@ class EncodeAnswer(BaseModel):
     model_version: str
     encoder: str
     vectors: list[list[float]]
+
+
+class ItemFieldsBody(Strict):
+    """What is said of an item."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"fields": {"title": "Two-person tent", "description": "Light and waterproof", "price": 149}}
+            ]
+        }
+    )
+
+    fields: dict[str, Any] = Field(
+        min_length=1,
+        description="column to value; the columns are those of the items of the version in service",
+    )
+
+
+class ItemFields(BaseModel):
+    """What is known of an item."""
+
+    item_id: str
+    fields: dict[str, Any] = Field(description="those that have a value")
+
+
+class Withdrawn(BaseModel):
+    """An item that is shown no more."""
+
+    item_id: str

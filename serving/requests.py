@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from serving.exploring import Exploration
 from serving.filters import Filter
+from serving.metadata import Json
 
 Source = Literal["text", "fold_in", "hot", "fallback"]
 
@@ -37,6 +39,8 @@ class Request:
         query: what they look for now.
         events: what they did that the bundle does not know, oldest first.
         stored: what the store knows that they did; what this version does not know of it is passed over.
+        passed: items that were shown to them, with what is added to the confidence that they are not wanted, see
+            `pipelines.core.passing`; those that they have touched are left out.
         is_forgotten: history and words known to the bundle must not be used.
         among: the items to put in order, known to the user or hidden as they may be; None: all that may be shown.
         n: length of the list.
@@ -45,7 +49,10 @@ class Request:
         gamma: weight of the text-text term in place of `blend.gamma`; None: as the version has it.
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
+        rules: whether the business rules hold.
         explain: split each score.
+        exploration: how the list may try something; None: it does not.
+        fields: columns of the items to answer with each.
 
     """
 
@@ -54,6 +61,7 @@ class Request:
     query: str | None = None
     events: Sequence[Event] = ()
     stored: Sequence[Event] = ()
+    passed: Mapping[str, float] = field(default_factory=dict)
     is_forgotten: bool = False
     among: Sequence[str] | None = None
     n: int = 10
@@ -62,7 +70,17 @@ class Request:
     gamma: float | None = None
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
+    rules: bool = True
     explain: bool = False
+    exploration: Exploration | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked but a list for the user."""
+        words = self.user_text or self.query
+        return not (words or self.events or self.among is not None or self.exclude_ids or self.filter)
+
+    fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,8 @@ class Recommended:
         source: `text` where the item or the user is known by text alone, `fold_in` where the request's events
             took part, `hot` where both are known by behaviour, `fallback` where nothing is known of the user.
         parts: with `explain`, named shares that add up to the score.
+        propensity: of this item at this place, where the list explores.
+        metadata: the columns asked for.
 
     """
 
@@ -84,3 +104,20 @@ class Recommended:
     rank: int
     source: Source
     parts: dict[str, float] | None = None
+    propensity: float | None = None
+    metadata: dict[str, Json] | None = None
+
+
+class Answer(list[Recommended]):
+    """A list, with what is to be known of it later.
+
+    Attributes:
+        policy: by which places were chosen, see `explore.policy`.
+        scores: of its items, without what exploring added.
+        best: ids of what would have been shown without exploring.
+
+    """
+
+    policy: str
+    scores: Sequence[float]
+    best: Sequence[str]

@@ -88,7 +88,7 @@ def build_profile(
 
 def fold_in(
     profile: Profile, user_map: FloatArray, item_factors: FloatArray, confidences: FloatArray,
-    gramian: FloatArray, regularization: float, share: float = 1.0, *, split: bool = True,
+    gramian: FloatArray | DoubleArray, regularization: float, share: float = 1.0, *, split: bool = True,
 ) -> FoldedUser:  # fmt: skip
     """Solve one user's row exactly and keep the terms apart.
 
@@ -115,8 +115,7 @@ def fold_in(
     if not len(confidences):
         return FoldedUser(intercept, words, events)
     y = item_factors.astype(np.float64)
-    precision = gramian.astype(np.float64, copy=False) + (y.T * (np.abs(confidences) - 1.0)) @ y
-    precision.flat[:: len(precision) + 1] += regularization
+    precision = row_precision(y, confidences, gramian, regularization)
     wanted = np.maximum(confidences, 0.0).astype(np.float64)
     if not split:
         return FoldedUser(_solve(precision, regularization * intercept + wanted @ y), words, events)
@@ -129,6 +128,19 @@ def fold_in(
     )
     solved = _solve(precision, sides.T).T
     return FoldedUser(solved[0], solved[1 : 1 + len(words)], solved[1 + len(words) :])
+
+
+def row_precision(
+    item_factors: FloatArray | DoubleArray,
+    confidences: FloatArray,
+    gramian: FloatArray | DoubleArray,
+    regularization: float,
+) -> DoubleArray:
+    """H (F, F) of one user's row; arguments as for `fold_in`, no events leave G + lam I."""
+    y = item_factors.astype(np.float64, copy=False)
+    precision = gramian.astype(np.float64, copy=False) + (y.T * (np.abs(confidences) - 1.0)) @ y
+    precision.flat[:: len(precision) + 1] += regularization
+    return np.asarray(precision)
 
 
 def _solve(precision: DoubleArray, sides: DoubleArray) -> DoubleArray:

@@ -26,10 +26,14 @@ events = Table(
     Column("weight", Double, nullable=False),
     Column("occurred_at", Double, comment="seconds since 1970, UTC, as the caller says; null: they do not"),
     Column("received_at", Double, nullable=False, comment="the same by the clock of the service"),
+    Column("request_id", String(64), comment="of the list it came of; null: not told"),
     # a number that was deleted is not given again: what has been read up to a number stays true
     sqlite_autoincrement=True,
 )
 Index("ix_events_user_id", events.c.user_id, events.c.seq)
+Index("ix_events_item_id", events.c.item_id, events.c.seq)
+_names_a_list = events.c.request_id.is_not(None)  # the others cost the index nothing
+Index("ix_events_request_id", events.c.request_id, sqlite_where=_names_a_list, postgresql_where=_names_a_list)
 
 users = Table(
     "users",
@@ -58,6 +62,16 @@ api_keys = Table(
     Column("expires_at", Double, comment="seconds since 1970, UTC; null: never"),
 )
 
+items = Table(
+    "items",
+    metadata,
+    Column("item_id", String(MOST_ID_CHARS), primary_key=True),
+    Column("change", BigInteger, nullable=False, unique=True, comment="rises with every change"),
+    Column("fields", Text, comment="JSON, column to value; null: withdrawn"),
+    Column("is_whole", Boolean, nullable=False, comment="else beside what a build knows"),
+    Column("updated_at", Double, nullable=False),
+)
+
 experiments = Table(
     "experiments",
     metadata,
@@ -81,3 +95,30 @@ exposures = Table(
     comment="the first answer of each user that an experiment had a part in",
 )
 Index("ix_exposures_user_id", exposures.c.user_id)
+
+impressions = Table(
+    "impressions",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("request_id", String(64), nullable=False, unique=True),
+    Column("user_id", String(MOST_ID_CHARS), comment="null: nobody was named"),
+    Column("shown_at", Double, nullable=False, index=True, comment="seconds since 1970, UTC"),
+    Column("model_version", String(255), nullable=False),
+    Column("policy", String(16), nullable=False, comment="see explore.policy"),
+    Column("variant", String(255), comment="of an experiment; null: there was none"),
+    Column("first_rank", Integer, nullable=False, comment="of the first place"),
+    Column("is_plain", Boolean, nullable=False, comment="nothing was asked beyond the user"),
+    Column("items", Text, nullable=False, comment="JSON: [[item_id, score, propensity], ...]"),
+    Column("best", Text, nullable=False, comment="JSON: [item_id, ...] without exploring"),
+    sqlite_autoincrement=True,
+)
+
+Index("ix_impressions_user_id", impressions.c.user_id, impressions.c.seq)
+
+item_impressions = Table(
+    "item_impressions",
+    metadata,
+    Column("item_id", String(MOST_ID_CHARS), primary_key=True),
+    Column("shown", BigInteger, nullable=False),
+    Column("updated_at", Double, nullable=False, index=True, comment="seconds since 1970, UTC"),
+)

@@ -6,7 +6,6 @@ processes use one store.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -23,6 +22,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     select,
     text,
     update,
@@ -32,10 +32,14 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
+from serving.steps import is_step, step
 from serving.store import exposing, upgrading
 from serving.store.experiments import Experiments
+from serving.store.hashing import user_hash
+from serving.store.impressions import Impressions
+from serving.store.items import ItemChanges
 from serving.store.keys import Keys
-from serving.store.schema import events, forgotten, users
+from serving.store.schema import events, forgotten, items, users
 
 Outcome = Literal["stored", "duplicate", "conflict"]
 _ROWS_AT_ONCE = 1000
@@ -55,6 +59,16 @@ _NEWEST = (
     .order_by(events.c.seq.desc())
     .limit(bindparam("most"))
 )
+_NEWEST_OF = (
+    select(events)
+    .where(events.c.item_id == bindparam("item_id"))
+    .order_by(events.c.seq.desc())
+    .limit(bindparam("most"))
+)
+_TOUCH = update(items).where(items.c.item_id == "").values(change=items.c.change)
+"""Writes nothing, and takes SQLite's lock for writing."""
+_N_USERS = select(func.count(func.distinct(events.c.user_id)))
+_LAST_GONE = select(func.coalesce(func.max(forgotten.c.forgotten_at), 0.0))
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791012)")
 _SAID = select(users.c.user_id, users.c.description).where(users.c.user_id.in_(_wanted))
 _GONE = select(forgotten.c.user_hash).where(forgotten.c.user_hash.in_(_wanted))
@@ -71,6 +85,7 @@ class StoredEvent:
         event: kind, see data.event_weights; None: counts as weight 1.
         weight: times the kind's weight.
         occurred_at: seconds since 1970, UTC; None: when it is received.
+        request_id: of the list that it came of; None: not told.
 
     """
 
@@ -80,6 +95,7 @@ class StoredEvent:
     event: str | None = None
     weight: float = 1.0
     occurred_at: float | None = None
+    request_id: str | None = None
 
 
 @dataclass
@@ -90,12 +106,14 @@ class Person:
         description: what they say of themselves; None: nothing is stored.
         is_forgotten: what a published version knows of them must not be used.
         events: the newest, oldest first.
+        passed: items that were shown to them, see `Request.passed`; filled in by whoever wants it.
 
     """
 
     description: str | None = None
     is_forgotten: bool = False
     events: list[StoredEvent] = field(default_factory=list)
+    passed: dict[str, float] = field(default_factory=dict)
 
 
 class Store:
@@ -112,7 +130,9 @@ class Store:
         upgrading.check(self._engine)
         self.keys = Keys(self._engine)
         self.experiments = Experiments(self._engine)
+        self.impressions = Impressions(self._engine)
         self._is_postgresql = self._engine.dialect.name == "postgresql"
+        self.items = ItemChanges(self._engine, self._alone)
         self._insert = (postgresql if self._is_postgresql else sqlite).insert
         self._empty_log()
 
@@ -120,6 +140,7 @@ class Store:
         """Give connections back."""
         self._engine.dispose()
 
+    @is_step("write_events")
     def add(self, given: Sequence[StoredEvent]) -> list[Outcome]:
         """Write events down, all of them or, where this raises, none.
 
@@ -132,10 +153,7 @@ class Store:
         rows = [vars(e) | {"received_at": now} for e in given]
         fresh: set[str] = set()
         with self._engine.begin() as connection:
-            if self._is_postgresql:
-                # one writer at a time, as in SQLite: numbers come in the order in which they can be read, and two
-                # batches of the same events do not wait for each other for ever
-                connection.execute(_ONE_WRITER)
+            self._alone(connection)
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 statement = (
                     self._insert(events)
@@ -154,11 +172,18 @@ class Store:
                 fresh.discard(e.event_id)  # the same once more in this batch
         return outcomes
 
+    def _alone(self, connection: Connection) -> None:
+        """Be the only writer: numbers come in the order in which they can be read, and nobody waits in a circle."""
+        if self._is_postgresql:
+            connection.execute(_ONE_WRITER)
+        else:  # as here; but a transaction that reads before it writes would fail where another was faster
+            connection.execute(_TOUCH)
+
     def people(self, user_ids: Sequence[str], most: int) -> dict[str, Person]:
         """What is stored of these users, and of each the newest `most` events."""
         found = {user_id: Person() for user_id in user_ids}
         wanted = list(found)
-        with self._engine.connect() as connection:
+        with step("look_up", len(wanted)), self._engine.connect() as connection:
             for user_id in wanted:  # one after the other: a limit for each, whatever they have
                 rows = connection.execute(_NEWEST, {"user_id": user_id, "most": most}).all()
                 found[user_id].events = [_event(row) for row in reversed(rows)]
@@ -169,6 +194,13 @@ class Store:
                 found[hashes[hashed]].is_forgotten = True
         return found
 
+    def forgotten_among(self, user_ids: Sequence[str]) -> set[str]:
+        """Those of them of whom nothing that is published may be used."""
+        hashes = {user_hash(user_id): user_id for user_id in user_ids}
+        with self._engine.connect() as connection:
+            return {hashes[h] for h in connection.execute(_GONE, {"wanted": list(hashes)}).scalars()}
+
+    @is_step("change_user")
     def put_user(self, user_id: str, description: str) -> None:
         """Write down what a user says of themselves, in place of what they said."""
         values = {"description": description, "updated_at": time.time()}
@@ -176,6 +208,7 @@ class Store:
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=[users.c.user_id], set_=values))
 
+    @is_step("change_user")
     def merge(self, user_id: str, former_id: str) -> int:
         """Give a user all that is stored of another, who then is nobody: a visitor who has logged in.
 
@@ -189,6 +222,7 @@ class Store:
             moved = connection.execute(
                 update(events).where(events.c.user_id == former_id).values(user_id=user_id)
             ).rowcount
+            self.impressions.move(connection, user_id, former_id)
             said = connection.execute(select(users).where(users.c.user_id == former_id)).first()
             if said is not None:
                 connection.execute(
@@ -200,6 +234,7 @@ class Store:
             exposing.merge(connection, user_id, former_id)
         return moved
 
+    @is_step("change_user")
     def forget(self, user_id: str) -> int:
         """Delete what is stored of a user, and note that what is published of them must not be used.
 
@@ -209,14 +244,16 @@ class Store:
         """
         with self._engine.begin() as connection:
             # the note first: whoever asks meanwhile finds too little rather than too much
+            now = {"forgotten_at": time.time()}
             connection.execute(
                 self._insert(forgotten)
-                .values(user_hash=user_hash(user_id), forgotten_at=time.time())
-                .on_conflict_do_nothing(index_elements=[forgotten.c.user_hash])
+                .values(user_hash=user_hash(user_id), **now)
+                .on_conflict_do_update(index_elements=[forgotten.c.user_hash], set_=now)
             )
             deleted = connection.execute(delete(events).where(events.c.user_id == user_id)).rowcount
             connection.execute(delete(users).where(users.c.user_id == user_id))
             exposing.forget(connection, user_id)
+            self.impressions.forget(connection, user_id)
         self._empty_log()
         return deleted
 
@@ -235,6 +272,25 @@ class Store:
         finally:
             connection.close()
 
+    def who_had(self, item_ids: Sequence[str], most: int) -> dict[str, list[StoredEvent]]:
+        """The newest events of each of these items, at most so many each, oldest first."""
+        found: dict[str, list[StoredEvent]] = {}
+        with self._engine.connect() as connection:
+            for item_id in item_ids:
+                rows = connection.execute(_NEWEST_OF, {"item_id": item_id, "most": most}).all()
+                found[item_id] = [_event(row) for row in reversed(rows)]
+        return found
+
+    def n_users(self) -> int:
+        """How many users have events."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(_N_USERS).scalar_one())
+
+    def last_forgotten(self) -> float:
+        """When a user was last forgotten, in seconds since 1970; 0: nobody was."""
+        with self._engine.connect() as connection:
+            return float(connection.execute(_LAST_GONE).scalar_one())
+
     def read_from(self, seq: int, most: int) -> Iterator[tuple[int, StoredEvent]]:
         """At most so many events with numbers above `seq`, in their order."""
         statement = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
@@ -249,13 +305,10 @@ class Store:
             yield from map(_event, connection.execute(_BY_ID, values))
 
 
-def user_hash(user_id: str) -> str:
-    """What is kept of the id of somebody who is to be forgotten: enough to know them by when they are met again."""
-    return hashlib.sha256(user_id.encode()).hexdigest()
-
-
 def _event(row: Row[Any]) -> StoredEvent:
-    return StoredEvent(row.event_id, row.user_id, row.item_id, row.event, row.weight, row.occurred_at)
+    return StoredEvent(
+        row.event_id, row.user_id, row.item_id, row.event, row.weight, row.occurred_at, row.request_id
+    )
 
 
 def store_url(setting: str, out: Path) -> URL:

@@ -99,3 +99,17 @@ def test_no_acknowledged_event_is_lost_when_replicas_are_killed(
             chosen = popular[number]["item_id"]
             assert chosen not in [item["item_id"] for item in answer["items"]]
             assert f"item {chosen}" in answer["items"][0]["parts"]
+
+    _new_item_reaches_every_replica(str(client.base_url))
+
+
+def _new_item_reaches_every_replica(url: str) -> None:
+    """A new item is soon in every answer, whichever replica makes it."""
+    words = "Ein Tandem-Kajak, 双人皮划艇"
+    httpx.put(f"{url}/v1/items/kayak", json={"fields": {"title": words}}, timeout=10).raise_for_status()
+    deadline, running = time.monotonic() + 20, 0
+    while running < 20:
+        assert time.monotonic() < deadline, "some replica does not know the new item"
+        # a connection of its own each time, so that the replicas take turns
+        answer = httpx.post(f"{url}/v1/recommend", json={"query": words, "n": 1}, timeout=10).json()
+        running = running + 1 if answer["items"][0]["item_id"] == "kayak" else 0

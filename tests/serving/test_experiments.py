@@ -28,6 +28,7 @@ from serving.api import create_app
 from serving.experiments.definition import Definition
 from serving.experiments.report import make_report
 from serving.experiments.versions import OtherVersions
+from serving.live import LiveRecommender
 from serving.recommender import Recommender
 from serving.requests import Request
 from serving.store.exposing import Exposure
@@ -108,18 +109,19 @@ def test_gamma_is_exactly_another_weight_of_text(client: TestClient, shop: Shop,
     ]
     assert answers
     other = Recommender(shop.bundle, encoder)
-    factors, profiles = other._item_factors, other._item_profiles
+    factors, profiles = other.catalogue.bundle.factors, other.catalogue.bundle.profiles
     for answer in answers:
         for item in answer["items"]:
             assert sum(item["parts"].values()) == pytest.approx(item["score"], rel=1e-3, abs=1e-4)
     user = next(u for u in users if ask(client, u)["variant"] == "new")
     (understood,) = [
-        other._prepare(0, Request(user_id=user), words) for words in other._words([Request(user_id=user)])
+        other._prepare(0, Request(user_id=user), words)
+        for words in other.users.words([Request(user_id=user)])
     ]
     assert understood.parts is not None
     profile, folded = understood.parts
     scores = factors @ folded.total + 0.7 * (profiles @ profile.total)
-    scores[[*other._hidden_rows, *understood.known.touched]] = -np.inf
+    scores[[*other.catalogue.hidden, *understood.known.touched]] = -np.inf
     best = np.argsort(-scores, kind="stable")[:20]
     assert [i["item_id"] for i in ask(client, user)["items"]] == [shop.item_ids[row] for row in best]
 
@@ -343,7 +345,12 @@ def test_another_version_answers_beside_the_one_in_service(
     model: Recommender, store: Store, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = copy_version(out, "v2")
-    others = OtherVersions(out, lambda: model)
+    store.items.put("new-tent", {"title": "A tent for two"})
+
+    def live(version: Recommender) -> LiveRecommender:
+        return LiveRecommender(lambda: version, store, 1e6, 500)
+
+    others = OtherVersions(out, lambda: model, live)
     app = create_app(lambda: model, store, SERVE, others)
     with TestClient(app, raise_server_exceptions=False) as client:
         refused = client.post("/v1/experiments", json=definition(settings={"version": "v3"}))
@@ -357,10 +364,11 @@ def test_another_version_answers_beside_the_one_in_service(
         second = others("v2")
         assert second is not None
         assert second.encoder is model.encoder
+        assert "new-tent" in second.catalogue, "what has come since is there in every version"
         # what is in memory answers on; a replica that starts without it leaves the experiment alone, for everybody
         whole = paths.item_arrays.read_bytes()
         paths.item_arrays.write_bytes(whole[:-10])
-        restarted = create_app(lambda: model, store, SERVE, OtherVersions(out, lambda: model))
+        restarted = create_app(lambda: model, store, SERVE, OtherVersions(out, lambda: model, live))
         with TestClient(restarted) as late, caplog.at_level(logging.ERROR):
             eventually(lambda: bool(ask(late, "anna")) and "version v2 is refused" in caplog.text)
             assert {ask(late, user)["model_version"] for user in users} == {"v1"}

@@ -26,7 +26,7 @@ def client(model: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def test_similar_items_by_cosine(client: TestClient, model: Recommender, shop: Shop) -> None:
     answer = client.get("/v1/items/item-000005/similar", params={"n": 500}).json()
-    vectors = model._vectors.astype(np.float64)
+    vectors = model.catalogue.bundle.vectors.astype(np.float64)
     lengths = np.linalg.norm(vectors, axis=1)
     cosines = vectors @ vectors[5] / lengths / lengths[5]
     expected = [i for i in np.argsort(-cosines) if i != 5 and i not in HIDDEN]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipelines.core.config import FinetuneConfig
-from pipelines.core.finetune.contrastive import Contrastive
+from pipelines.core.finetune.contrastive import Contrastive, _occurs
 from pipelines.core.finetune.objective import draws_of
 from pipelines.core.finetune.tokens import Template, TokenTable
 
@@ -172,3 +172,12 @@ def test_validation_leaves_out_what_the_user_has() -> None:
     figures = made().measure(told, rows((1, [0, 5], ""), (5, [3], ""), (3, [4], ""), sliced=False))
     # 5 is nearer to the first user than 1 is, but theirs; the second is at 3: 3 is theirs, then 1, then 5
     assert figures["ndcg@20"] == pytest.approx((1 + 1 / np.log2(3) + 1) / 3)
+
+
+def test_what_a_list_holds_is_found_however_often_it_comes() -> None:
+    draw = torch.Generator().manual_seed(0)
+    for n, width, m in ((1, 1, 1), (5, 3, 7), (40, 6, 80)):
+        lists = torch.randint(-1, 30, (n, width), generator=draw)  # -1 fills up
+        items = torch.randint(0, 30, (m,), generator=draw)
+        expected = (lists[:, :, None] == items[None, None, :]).any(dim=1)
+        torch.testing.assert_close(_occurs(lists, items), expected)

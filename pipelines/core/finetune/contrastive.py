@@ -104,16 +104,16 @@ class Contrastive:
 
     def _of(self, vectors: torch.Tensor, columns: Mapping[str, torch.Tensor]) -> torch.Tensor:
         queries, candidates = vectors[:, 0], vectors[:, 1:].flatten(0, 1)
-        items = columns["answers"].flatten()
+        answers, wanted = (columns[name].to(vectors.device) for name in ("answers", "wanted"))
+        items = answers.flatten()
         logits = queries @ candidates.T / self.settings.temperature
         logits = logits - self._log_share(items).to(logits.device)[None, :]
-        row = torch.arange(len(queries))
-        right = row * columns["answers"].shape[1]
-        wanted = (columns["wanted"][:, :, None] == items[None, None, :]).any(dim=1)
-        wanted |= columns["answers"][:, :1] == items[None, :]  # the same item as another example's answer
-        wanted[row, right] = False
-        logits = logits.masked_fill(wanted.to(logits.device), -torch.inf)
-        return self._cross_entropy(logits, right.to(logits.device))
+        row = torch.arange(len(queries), device=vectors.device)
+        right = row * answers.shape[1]
+        # beside what the user wants, the same item as another example's answer
+        false = _occurs(torch.cat([wanted, answers[:, :1]], dim=1), items)
+        false[row, right] = False
+        return self._cross_entropy(logits.masked_fill(false, -torch.inf), right)
 
     def _cross_entropy(self, logits: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Summed; label smoothing spreads its share over what is not masked, where torch's own would be infinite."""
@@ -169,6 +169,16 @@ class Contrastive:
             means.append(((rank < _K).mean(), gain.mean()))
         recall, ndcg = np.mean(means, axis=0)
         return {f"recall@{_K}": float(recall), f"ndcg@{_K}": float(ndcg)}
+
+
+def _occurs(lists: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """(n, m) whether each of `items` (m,) is in each list (n, w); through the distinct ones, in n (w + m) steps."""
+    distinct, which = torch.unique(items, return_inverse=True)
+    place = torch.searchsorted(distinct, lists).clamp(max=len(distinct) - 1)
+    row, column = torch.nonzero(distinct[place] == lists, as_tuple=True)
+    found = torch.zeros(len(lists), len(distinct), dtype=torch.bool, device=items.device)
+    found[row, place[row, column]] = True
+    return found[:, which]
 
 
 def _padded(lists: list[list[int]]) -> torch.Tensor:

@@ -1,0 +1,257 @@
+"""Exploration where the truth is known: off-policy intervals, regret, and how soon new items meet their audience.
+
+    python benchmarks/exploration.py [--seeds 1 2 ...] [--repeats N] [--quick] [--out FILE]
+    python benchmarks/exploration.py --choose [--seeds 0]
+
+--choose tries constants of every policy; what is reported is on other seeds than they were chosen on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from exploration_offline import measure
+from exploration_world import (
+    Served,
+    Size,
+    Visitor,
+    World,
+    candidates_of,
+    make_world,
+    publish,
+    replace_settings,
+    without_exploring,
+)
+from quality import circumstances
+from scipy.stats import t as student
+
+from pipelines.core.config import ExploreConfig
+from pipelines.core.policies import rng_of, show
+
+DoubleArray = npt.NDArray[np.float64]
+FULL, QUICK = Size(), Size(users=600, interactions=9_000, items=500, visitors=20, visits=10, refit_every=5)
+BASE = ExploreConfig(draws=64, log=True, passed_weight=5.0)
+CHOSEN = "0 100"
+ENOUGH = 20
+"""Times shown after which a new item counts as tried."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one policy did in one world.
+
+    Attributes:
+        regret: (visits,) expected clicks of the best list less those of the list shown, mean over visitors.
+        tried: (visits,) share of the new items that were shown `ENOUGH` times.
+        audience: (visits,) of the new items that visitors want most, the share that was shown to them.
+
+    """
+
+    regret: DoubleArray
+    tried: DoubleArray
+    audience: DoubleArray
+
+
+def watch(world: World, first: Served, size: Size, settings: ExploreConfig, seed: int) -> Course:
+    """All visitors come in turn, `visits` times; what they click on counts at once, and in the next version."""
+    visitors = [Visitor(row, np.zeros(size.items)) for row in range(size.visitors)]
+    served, shown = first, np.zeros(size.items, dtype=np.int64)
+    met = np.zeros(world.wants.shape, dtype=bool)
+    regret, tried, audience = [], [], []
+    wanted = _audience(world)
+    for visit in range(size.visits):
+        if visit and visit % size.refit_every == 0:
+            served = publish(world, _clicks(world, visitors))
+        lost = 0.0
+        for visitor in visitors:
+            chance = np.random.default_rng([seed, visit, visitor.row])
+            rows, belief, is_cold = candidates_of(world, served, visitor, shown, settings, size.n)
+            answer = show(belief, is_cold, size.n, settings, rng_of(seed, f"{visitor.row} {visit}"))
+            items = rows[answer.places]
+            left = world.wants[visitor.row].copy()
+            left[visitor.clicked] = 0.0
+            lost += float(world.looks @ (-np.sort(-left)[: size.n] - left[items]))
+            # whoever is shown an item in this visit clicks on it or not, whichever policy shows it
+            clicks = chance.random(size.items)[items] < world.looks * left[items]
+            shown[items] += 1
+            met[visitor.row, items] = True
+            visitor.passed[items] += world.looks
+            visitor.clicked.extend(items[clicks].tolist())
+        regret.append(lost / len(visitors))
+        tried.append((shown[world.is_new] >= ENOUGH).mean())
+        audience.append(met[wanted].mean())
+    return Course(np.array(regret), np.array(tried), np.array(audience))
+
+
+def _audience(world: World) -> npt.NDArray[np.bool_]:
+    """(V, I) the new items among the 30 items that a visitor wants most."""
+    least = np.sort(world.wants, axis=1)[:, -30][:, None]
+    return (world.wants >= least) & world.is_new
+
+
+def _clicks(world: World, visitors: Sequence[Visitor]) -> sp.csr_matrix:
+    rows = np.concatenate([np.full(len(v.clicked), world.n_users + v.row) for v in visitors])
+    columns = np.concatenate([np.array(v.clicked, dtype=np.int64) for v in visitors])
+    return sp.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), world.pairs.shape)
+
+
+def policies(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
+    """What is reported; constants were chosen by --choose."""
+    return {
+        "greedy": without_exploring(base),
+        "epsilon 0.1": replace_settings(base, policy="epsilon", epsilon=0.1),
+        "thompson": replace_settings(base, policy="thompson"),
+        "ucb": replace_settings(base, policy="ucb"),
+        "epsilon 0 + cold": replace_settings(base, policy="epsilon", epsilon=0.0, cold_share=0.1),
+        "thompson + cold": replace_settings(base, policy="thompson", cold_share=0.1),
+    }
+
+
+def grid(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
+    """What --choose tries."""
+    tried = {"greedy": without_exploring(base)}
+    for weight in (0.0, 1.0, 20.0):
+        tried[f"greedy, passed {weight}"] = replace_settings(tried["greedy"], passed_weight=weight)
+    for epsilon in (0.05, 0.1, 0.2):
+        tried[f"epsilon {epsilon}"] = replace_settings(base, policy="epsilon", epsilon=epsilon)
+    for noise in (0.05, 0.1, 0.2, 0.4):
+        for item_noise in (0.0, 0.3, 1.0):
+            values = {"policy": "thompson", "noise": noise, "item_noise": item_noise}
+            tried[f"thompson {noise} {item_noise}"] = replace_settings(base, **values)
+    for cold in (0.1, 0.2):
+        tried[f"epsilon 0 cold {cold}"] = replace_settings(
+            base, policy="epsilon", epsilon=0.0, cold_share=cold
+        )
+        tried[f"thompson cold {cold}"] = replace_settings(
+            base, policy="thompson", noise=0.1, item_noise=0.3, cold_share=cold
+        )
+    for noise in (0.1, 0.3):
+        tried[f"ucb {noise}"] = replace_settings(base, policy="ucb", noise=noise)
+    return tried
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and its 95 % interval over worlds."""
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return f"{mean:.3f}"
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
+
+
+def regret_table(courses: dict[str, list[Course]], base: str = "greedy") -> list[str]:
+    """Of each policy, with what it differs from greedy by in the same worlds."""
+    lines = [
+        f"| policy | cumulative regret a visitor | less {base}'s | last ten visits, less {base}'s | "
+        f"new items shown {ENOUGH} times | half-way | audience met | half-way |", "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, found in courses.items():
+        total = [float(c.regret.sum()) for c in found]
+        less = [a - float(b.regret.sum()) for a, b in zip(total, courses[base], strict=True)]
+        late = [
+            float(a.regret[-10:].sum() - b.regret[-10:].sum())
+            for a, b in zip(found, courses[base], strict=True)
+        ]
+        half = len(found[0].regret) // 2
+        cells = [
+            name, interval(total), interval(less), interval(late), interval([float(c.tried[-1]) for c in found]),
+            interval([float(c.tried[half]) for c in found]), interval([float(c.audience[-1]) for c in found]),
+            interval([float(c.audience[half]) for c in found]),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def run(size: Size, seeds: Sequence[int], arms: dict[str, ExploreConfig]) -> dict[str, list[Course]]:
+    """Every policy in every world."""
+    courses: dict[str, list[Course]] = {name: [] for name in arms}
+    for seed in seeds:
+        world = make_world(size, seed)
+        first = publish(world)
+        for name, settings in arms.items():
+            courses[name].append(watch(world, first, size, settings, seed))
+            last = courses[name][-1]
+            print(
+                f"seed {seed} {name}: regret {last.regret.sum():.3f} ({last.regret[0]:.3f} to {last.regret[-1]:.3f}), "
+                f"tried {last.tried[-1]:.3f}, audience {last.audience[-1]:.3f}",
+                flush=True,
+            )
+    return courses
+
+
+PAGE = """# Exploration where the truth is known
+
+{where}
+
+Command: `python benchmarks/exploration.py --seeds {seeds} --repeats {repeats}{quick}`. Constants were chosen on other
+worlds: `--choose --seeds {chosen}`.
+
+A generated shop of {items} items, a quarter of them never shown before, and {users} users with {interactions}
+interactions. {visitors} visitors come with their own words, {visits} times each, and see {n} items, place k
+with probability 1 / log2(1 + k). A click counts in the next list; the model is fitted again every {refit_every} visits.
+What is clicked on is not shown again, so the best that is left gets worse, and regret (expected clicks of the best list
+that was possible, less those of the list shown) does not fall by itself. Texts are read by their words. In brackets
+95 % intervals over worlds (Student's t); differences are between the same worlds, visitors and dice.
+
+## Regret, and new items
+
+{table}
+
+Audience: of the pairs of a visitor and a new item that is among the 30 items they want most, the share that was shown.
+
+## Intervals of off-policy estimates
+
+{lists} lists are logged and estimated from, {repeats} times, in the first world. The mean weight should be 1; where the
+target shows what the logged policy hardly draws it is less, estimates are too low, and the diagnostics say so.
+
+{offline}
+"""
+LOGGERS = {
+    "epsilon 0.3": replace_settings(BASE, policy="epsilon", epsilon=0.3, margin=1.0, max_loss=1.0),
+    "thompson": replace_settings(BASE, policy="thompson", margin=1.0, max_loss=1.0, protected=0),
+}
+"""What is logged to estimate others from: without bounds, for what is bounded is hardly drawn."""
+
+
+def page(
+    courses: dict[str, list[Course]], offline: list[str], options: argparse.Namespace, size: Size
+) -> str:
+    """The whole of the results."""
+    seeds, quick = " ".join(map(str, options.seeds)), " --quick" if options.quick else ""
+    values = vars(size) | {
+        "where": circumstances(), "seeds": seeds, "repeats": options.repeats, "lists": options.lists, "quick": quick,
+        "chosen": CHOSEN, "table": "\n".join(regret_table(courses)), "offline": "\n".join(offline),
+    }  # fmt: skip
+    return PAGE.format(**values)
+
+
+def main() -> None:
+    """Measure and print; with --out also write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--lists", type=int, default=300)
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    size = QUICK if options.quick else FULL
+    if options.choose:
+        print("\n".join(regret_table(run(size, options.seeds, grid()))))
+        return
+    offline = measure(size, options.seeds[0], LOGGERS, options.lists, options.repeats)
+    courses = run(size, options.seeds, policies())
+    text = page(courses, offline, options, size)
+    print(text)
+    if options.out is not None:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
