@@ -16,7 +16,9 @@ from fastapi.testclient import TestClient
 from scipy import stats
 from sqlalchemy import select, text
 from sqlalchemy.engine import URL
+from typer.testing import CliRunner, Result
 
+from jobs.experiments_cli import experiments_app
 from pipelines.core.bundle import BundlePaths, write_manifest
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import InputError
@@ -32,7 +34,6 @@ from serving.requests import Request
 from serving.store.exposing import Exposure
 from serving.store.schema import exposures
 from serving.store.store import Store, StoredEvent, connect
-from tests.conftest import kindling
 from tests.serving.shop import CONFIG, Shop
 from tests.serving.test_api import check_problem
 from tests.serving.test_holder import eventually
@@ -421,18 +422,29 @@ def test_the_command_line(out: Path, tmp_path: Path) -> None:
     )
     place = ("--out", str(out))
 
-    def run(*words: str, status: int = 0) -> str:
-        done = kindling("experiments", *words)
-        assert done.status == status, done.err
-        return done.out + done.err
+    def run(*words: str) -> Result:
+        return CliRunner(env={"COLUMNS": "200"}).invoke(experiments_app, words)
 
-    assert "variety" in run("start", str(toml), *place)
-    assert "50.00%" in run("traffic", "variety", "0.5", *place)
-    assert "buyers (decides)" in run("report", "variety", *place)
-    assert "serve.diversity = 0.3" in run("stop", "variety", "--winner", "new", *place)
+    for words, expected in (
+        (("start", str(toml), *place), "variety"),
+        (("traffic", "variety", "0.5", *place), "50.00%"),
+        (("list", *place), "control, new"),
+        (("report", "variety", *place), "buyers (decides)"),
+        (("report", "variety", "--json", *place), '"sample_ratio_p": 1.0'),
+        (("stop", "variety", "--winner", "new", *place), "serve.diversity = 0.3"),
+        # 32 p (1 - p) / effect^2 in all, by Lehr, who rounds 15.7 to 16
+        (("plan", "--mean", "0.05", "--lift", "0.1"), "one look at the end: 59652 users"),
+        (("plan", "--mean", "0.05", "--users", "59652"), "one look at the end: 59652 users find +10.0%"),
+    ):
+        result = run(*words)
+        assert result.exit_code == 0, result.exception
+        assert expected in result.output
     toml.write_text(toml.read_text().replace("purchase", "stare"))
-    assert "'stare' is no event" in run("start", str(toml), *place, status=InputError.exit_code)
-    # 16 p (1 - p) / effect^2 in each half, by Lehr
-    assert "one look at the end: 59652 users" in run("plan", "--mean", "0.05", "--lift", "0.1").replace(
-        "\n", " "
-    )
+    for words, expected in (
+        (("start", str(toml), *place), "'stare' is no event"),
+        (("start", str(tmp_path / "none.toml"), *place), "cannot read the experiment"),
+        (("plan", "--mean", "5"), "--deviation"),
+    ):
+        error = run(*words).exception
+        assert isinstance(error, InputError)
+        assert expected in str(error)
