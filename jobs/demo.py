@@ -68,7 +68,7 @@ def _titles(data: Path) -> dict[str, str]:
 
 
 def _serve_and_ask(directory: Path, out: Path, *, goes_on: bool) -> None:
-    """Start the service on a free port, ask over HTTP, stop it; `goes_on`: by Ctrl-C. Each event changes the next list."""
+    """Start the service on a free port, ask over HTTP, each event changing the next list; `goes_on`: until Ctrl-C."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -79,6 +79,7 @@ class Slowly:
     """Every item is scored and looked at by itself, in plain Python."""
 
     def __init__(self, model: Recommender, request: Request, rules: RulesConfig) -> None:
+        """Scores without rules."""
         self.rules, self.request = rules, request
         self.rows = {row["item_id"]: row for row in model.catalogue.bundle.table.to_pylist()}
         self.unit = unit_of(model, request)
@@ -86,6 +87,7 @@ class Slowly:
         self.scores = {i.item_id: i.score for i in model.recommend(plain)}
 
     def value(self, item: str) -> float:
+        """What rules add to an item."""
         row, total = self.rows[item], 0.0
         for sign, rules in ((1, self.rules.boost), (-1, self.rules.bury)):
             for rule in rules:
@@ -100,9 +102,11 @@ class Slowly:
         return total
 
     def may(self, item: str) -> bool:
+        """Whether it is in stock."""
         return not self.rules.stock or (self.rows[item]["stock"] or 0) > 0
 
     def answer(self) -> list[str]:
+        """The list, place by place."""
         shown = [item for item in self.scores if self.may(item)]
         pins = {pin.place: pin.item_id for pin in self.rules.pin if pin.item_id in shown}
         ranking = sorted(shown, key=lambda item: -(self.scores[item] + self.unit * self.value(item)))
@@ -122,6 +126,7 @@ class Slowly:
         return found[self.request.offset : self.request.offset + self.request.n]
 
     def is_full(self, item: str, cap: Any, found: list[str], pins: dict[int, str]) -> bool:
+        """Whether a cap keeps it out."""
         there = [i for p, i in pins.items() if not cap.within or p <= cap.within]
         there += [i for i in found if i not in pins.values()]
 
@@ -263,9 +268,9 @@ def test_what_was_seen(model: Recommender, shop: Shop) -> None:
     given, history = {event.item_id for event in events}, set(shop.history[USER])
 
     def seen(**raw: Any) -> set[str]:
-        return (given | history) - set(ids(under(model, **raw).recommend(request))) - set(
+        return (given | history) - set(ids(under(model, **raw).recommend(request))) - {
             shop.item_ids[row] for row in HIDDEN
-        )  # fmt: skip
+        }  # fmt: skip
 
     shown_history = history - {shop.item_ids[row] for row in HIDDEN}
     assert seen() == given | shown_history
