@@ -37,6 +37,7 @@ def create_app(
     current: Current,
     store: Store,
     limits: ServeConfig,
+    *,
     others: OtherVersions | None = None,
     explore: ExploreConfig | None = None,
     layout: Layout | None = None,

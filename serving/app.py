@@ -70,7 +70,9 @@ def build_routes(
     others = OtherVersions(out, current, lambda model: live(lambda: model), threads, rules)
     meters = Meters(serve.get_replica_context().replica_id.unique_id)
     meters.watch_bundles(holder)
-    app = create_app(current, store, settings, others, explore, Layout(out), meters)
+    app = create_app(
+        current, store, settings, others=others, explore=explore, layout=Layout(out), meters=meters
+    )
     threading.Thread(target=_export_forever, args=(meters,), name="kindling-metrics", daemon=True).start()
     return app
 

@@ -4,18 +4,23 @@ import { h } from "./dom.js";
 import { number, t } from "./words.js";
 
 const WORDS = { "your words": "part_words", "your query": "part_query", "your profile": "part_profile" };
-const EVERYONE = { "typical user": "part_everyone", popularity: "part_popularity" };
+const EVERYONE = {
+  "this item's text": "part_text", "what others did": "part_others", popularity: "part_popularity",
+  exploration: "part_exploration",
+};
+const RULE = "rule: ";
 
 export const itemOf = (name) => (name.startsWith("item ") && !(name in EVERYONE) ? name.slice(5) : null);
 
 function kindOf(name) {
   if (name in WORDS) return "words";
-  return name in EVERYONE ? "everyone" : "actions";
+  return name in EVERYONE || name.startsWith(RULE) ? "everyone" : "actions";
 }
 
 export function nameOf(name, titles) {
   const key = WORDS[name] || EVERYONE[name];
   if (key) return t(key);
+  if (name.startsWith(RULE)) return t("part_rule", { name: name.slice(RULE.length) });
   const id = itemOf(name);
   return t("part_item", { title: titles.get(id) || id });
 }

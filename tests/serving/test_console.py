@@ -43,7 +43,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def address(model: Recommender, shop: Shop, kept: Store) -> Iterator[str]:
-    with serving(create_app(lambda: model, kept, CONFIG.serve, Layout(shop.out))) as found:
+    with serving(create_app(lambda: model, kept, CONFIG.serve, layout=Layout(shop.out))) as found:
         yield found
 
 
@@ -233,7 +233,9 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
     browser: Browser, model: Recommender, shop: Shop, tmp_path: Path
 ) -> None:
     store = file_store(tmp_path)
-    with serving(create_app(lambda: model, store, ServeConfig(auth="keys"), Layout(shop.out))) as address:
+    with serving(
+        create_app(lambda: model, store, ServeConfig(auth="keys"), layout=Layout(shop.out))
+    ) as address:
         visit = Visit(browser, address)
         visit.expected = "status of 40[13]"
         page = visit.open()
@@ -267,7 +269,7 @@ def test_versions_go_back_and_forth(browser: Browser, out: Path, tmp_path: Path)
     publish(out, "v2")
     point_current(Layout(out), "v1")
     store = file_store(tmp_path)
-    with serving(create_app(holder, store, CONFIG.serve, Layout(out))) as address:
+    with serving(create_app(holder, store, CONFIG.serve, layout=Layout(out))) as address:
         visit = Visit(browser, address)
         page = visit.open("versions")
         page.get_by_role("button", name="Put into service: v2").click()

@@ -351,7 +351,7 @@ def test_another_version_answers_beside_the_one_in_service(
         return LiveRecommender(lambda: version, store, 1e6, 500)
 
     others = OtherVersions(out, lambda: model, live)
-    app = create_app(lambda: model, store, SERVE, others)
+    app = create_app(lambda: model, store, SERVE, others=others)
     with TestClient(app, raise_server_exceptions=False) as client:
         refused = client.post("/v1/experiments", json=definition(settings={"version": "v3"}))
         check_problem(refused, 422, "'v3' cannot be tried", "v1, v2")
@@ -368,7 +368,7 @@ def test_another_version_answers_beside_the_one_in_service(
         # what is in memory answers on; a replica that starts without it leaves the experiment alone, for everybody
         whole = paths.item_arrays.read_bytes()
         paths.item_arrays.write_bytes(whole[:-10])
-        restarted = create_app(lambda: model, store, SERVE, OtherVersions(out, lambda: model, live))
+        restarted = create_app(lambda: model, store, SERVE, others=OtherVersions(out, lambda: model, live))
         with TestClient(restarted) as late, caplog.at_level(logging.ERROR):
             eventually(lambda: bool(ask(late, "anna")) and "version v2 is refused" in caplog.text)
             assert {ask(late, user)["model_version"] for user in users} == {"v1"}

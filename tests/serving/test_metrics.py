@@ -29,7 +29,7 @@ from tests.serving.test_keys import bearer
 
 @pytest.fixture
 def client(model: Recommender, tmp_path: Path) -> Iterator[TestClient]:
-    app = create_app(lambda: model, file_store(tmp_path), CONFIG.serve, Meters("r1"))
+    app = create_app(lambda: model, file_store(tmp_path), CONFIG.serve, meters=Meters("r1"))
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made
 
@@ -166,7 +166,7 @@ def test_which_version_is_served_and_what_is_refused(out: Path, model: Recommend
     holder = CurrentRecommender(out, 3600.0)
     meters = Meters()
     meters.watch_bundles(holder)
-    client = TestClient(create_app(holder, file_store(tmp_path), CONFIG.serve, meters))
+    client = TestClient(create_app(holder, file_store(tmp_path), CONFIG.serve, meters=meters))
 
     def found() -> dict[str, float]:
         names = ("model", "bundle", "ready")

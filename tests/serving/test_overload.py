@@ -51,7 +51,7 @@ def held(shop: Shop, encoder: Encoder) -> Held:
 def make_app(held: Held, folder: Path, **values: float) -> tuple[FastAPI, Meters]:
     meters = Meters()
     settings = ServeConfig.model_validate(values)
-    return create_app(lambda: held, file_store(folder), settings, meters), meters
+    return create_app(lambda: held, file_store(folder), settings, meters=meters), meters
 
 
 def refused(meters: Meters) -> dict[str, float]:

@@ -33,7 +33,7 @@ def holder(out: Path) -> Iterator[CurrentRecommender]:
 @pytest.fixture
 def client(holder: CurrentRecommender, out: Path, tmp_path: Path) -> Iterator[TestClient]:
     store = file_store(tmp_path)
-    app = create_app(holder, store, ServeConfig(auth="keys"), Layout(out))
+    app = create_app(holder, store, ServeConfig(auth="keys"), layout=Layout(out))
     with TestClient(app, headers=bearer(store.keys.add("a", ["admin"]))) as made:
         yield made
     store.close()
@@ -79,7 +79,7 @@ def test_a_report_is_a_file_to_keep(client: TestClient, out: Path) -> None:
 
 def test_only_administrators(holder: CurrentRecommender, out: Path, tmp_path: Path) -> None:
     store = file_store(tmp_path)
-    with TestClient(create_app(holder, store, ServeConfig(auth="keys"), Layout(out))) as client:
+    with TestClient(create_app(holder, store, ServeConfig(auth="keys"), layout=Layout(out))) as client:
         headers = bearer(store.keys.add("b", ["read", "write"]))
         for method, path in (
             ("GET", URL), ("POST", f"{URL}/v1/promote"), ("POST", f"{URL}/rollback"), ("GET", f"{URL}/v1/report"),
