@@ -41,7 +41,7 @@ _BESIDE = 64
 _GRACE_SECONDS = 2.0
 _EXPORT_SECONDS = 5.0
 """Ray's agents are told every ten."""
-_UPSCALE_SECONDS, _DOWNSCALE_SECONDS = 10.0, 300.0
+_UPSCALE_SECONDS, _DOWNSCALE_SECONDS, _LOOK_BACK_SECONDS = 10.0, 300.0, 15.0
 log = logging.getLogger(__name__)
 _REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """Routes on the loop that reads requests, not on one of their own beside it: the routes never block."""
@@ -110,7 +110,7 @@ def scaling(settings: ServeConfig) -> dict[str, Any]:
         # a replica loads for seconds: one is started at once where they are missed, and kept for some minutes
         upscale_delay_s=_UPSCALE_SECONDS,
         downscale_delay_s=_DOWNSCALE_SECONDS,
-        look_back_period_s=_UPSCALE_SECONDS,
+        look_back_period_s=_LOOK_BACK_SECONDS,
     )
     return {"autoscaling_config": limits}
 

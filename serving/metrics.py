@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,6 +20,10 @@ from serving.steps import STORE_STEPS, Step
 from serving.store.store import Outcome, StoredEvent
 
 PREFIX = "kindling_"
+Reason = Literal[
+    "overload", "timeout", "rate_limit", "key", "scope", "too_large", "invalid", "store", "not_ready", "error"
+]
+"""Why a request was not answered."""
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _STEP_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3, 5)
 _LAG_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
@@ -51,8 +55,10 @@ class Meters:
         def seconds(name: str, what: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"{PREFIX}{name}", what, labels, buckets=buckets, registry=registry)
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(f"{PREFIX}{name}", what, labels, registry=registry)
+        def counters(name: str, what: str, label: str, values: Iterable[str]) -> dict[str, Counter]:
+            # each begins at zero: of a counter that begins at one Prometheus would never see the first rise
+            whole = Counter(f"{PREFIX}{name}", what, [label], registry=registry)
+            return {value: whole.labels(value) for value in values}
 
         self._requests = seconds(
             "request_seconds", "Requests from first to last byte of the answer.", _REQUEST_BUCKETS,
@@ -62,21 +68,40 @@ class Meters:
             f"{PREFIX}requests_in_progress", "Requests that are being answered or wait for it.",
             registry=registry,
         )  # fmt: skip
-        self._refused = counter("requests_refused", "Requests that were not answered, by reason.", "reason")
-        self._lists = counter("lists", "Lists answered, by the strongest source of an item in it.", "source")
-        self._items = counter("items_shown", "Items in lists, by source.", "source")
-        self._cold = counter("cold_items_shown", "Items in lists that nobody had touched in training.")
+        self._answered: dict[tuple[str, str, int], Histogram] = {}
+        self._refused = counters(
+            "requests_refused", "Requests that were not answered, by reason.", "reason", get_args(Reason)
+        )
+        self._lists = counters(
+            "lists",
+            "Lists answered, by the strongest source of an item in it.",
+            "source",
+            (*_STRONGEST, "empty"),
+        )
+        self._items = counters("items_shown", "Items in lists, by source.", "source", _STRONGEST)
+        self._cold = Counter(
+            f"{PREFIX}cold_items_shown",
+            "Items in lists that nobody had touched in training.",
+            registry=registry,
+        )
         self._encode = seconds("encode_seconds", "Encoding the new texts of a batch.", _STEP_BUCKETS)
         self._texts = seconds("encode_texts", "New texts of a batch.", _SIZE_BUCKETS)
         self._fold_in = seconds("fold_in_seconds", "Solving for one user.", _STEP_BUCKETS)
         self._rank = seconds("rank_seconds", "Ranking for the users of a batch.", _STEP_BUCKETS)
-        self._events = counter("events", "Events of acknowledged requests, by outcome.", "outcome")
+        self._events = counters(
+            "events", "Events of acknowledged requests, by outcome.", "outcome", get_args(Outcome)
+        )
         self._lag = seconds(
             "event_lag_seconds", "From an event's timestamp to its acknowledgement.", _LAG_BUCKETS
         )
-        self._store = seconds(
+        store = seconds(
             "store_seconds", "Waiting for the store, once a batch.", _STEP_BUCKETS, "operation", "outcome"
         )
+        self._store = {
+            (name, has_failed): store.labels(name, "failed" if has_failed else "ok")
+            for name in STORE_STEPS
+            for has_failed in (False, True)
+        }
 
     def watch_model(self, current: Callable[[], Recommender | None]) -> None:
         """Say which version is in service, and how old it is."""
@@ -88,11 +113,14 @@ class Meters:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has been answered, whatever the answer."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
+        key = method, route, status
+        if (meter := self._answered.get(key)) is None:
+            meter = self._answered[key] = self._requests.labels(method, route, str(status))
+        meter.observe(seconds)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: Reason) -> None:
         """A request was not answered."""
-        self._refused.labels(reason).inc()
+        self._refused[reason].inc()
 
     def listed(self, model: Recommender, items: Sequence[Recommended]) -> None:
         """A list goes out."""
@@ -100,16 +128,16 @@ class Meters:
         for item in items:
             n_of[item.source] = n_of.get(item.source, 0) + 1
         for source, n in n_of.items():
-            self._items.labels(source).inc(n)
+            self._items[source].inc(n)
         strongest = next((source for source in _STRONGEST if source in n_of), "empty")
-        self._lists.labels(strongest).inc()
+        self._lists[strongest].inc()
         self._cold.inc(model.count_cold([item.item_id for item in items]))
 
     def acknowledged(self, given: Sequence[StoredEvent], outcomes: Sequence[Outcome]) -> None:
         """Events were written down."""
         now = time.time()
         for event, outcome in zip(given, outcomes, strict=True):
-            self._events.labels(outcome).inc()
+            self._events[outcome].inc()
             if outcome == "stored" and event.occurred_at is not None:
                 self._lag.observe(max(0.0, now - event.occurred_at))
 
@@ -117,7 +145,7 @@ class Meters:
         """What a batch was made of; see `serving.steps`."""
         for step in steps:
             if step.name in STORE_STEPS:
-                self._store.labels(step.name, "failed" if step.has_failed else "ok").observe(step.seconds)
+                self._store[step.name, step.has_failed].observe(step.seconds)
             elif step.name == "encode":
                 self._encode.observe(step.seconds)
                 self._texts.observe(step.size)

@@ -8,10 +8,18 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client.exposition import choose_encoder
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.metrics import Meters
+from serving.metrics import Meters, Reason
 
-REASONS = {401: "key", 403: "scope", 413: "too_large", 422: "invalid", 429: "rate_limit", 500: "error"}
-"""Why a status was answered; of a 503 whoever answers it says so in `request.state.refusal`."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_REASONS: dict[int, Reason] = {
+    401: "key",
+    403: "scope",
+    413: "too_large",
+    422: "invalid",
+    429: "rate_limit",
+    500: "error",
+}
+"""Of a 503 whoever answers it says so in `request.state.refusal`."""
 
 
 def add_metrics(app: FastAPI, router: APIRouter, meters: Meters) -> None:
@@ -60,8 +68,9 @@ class Measured:
         finally:
             self._meters.in_progress.dec()
             seconds = time.perf_counter() - started
-            self._meters.answered(scope["method"], route_of(scope), status, seconds)
-            reason = scope.get("state", {}).get("refusal") or REASONS.get(status)
+            method = scope["method"] if scope["method"] in _METHODS else "other"  # callers may invent any
+            self._meters.answered(method, route_of(scope), status, seconds)
+            reason = scope.get("state", {}).get("refusal") or _REASONS.get(status)
             if reason:
                 self._meters.refused(reason)
 

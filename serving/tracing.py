@@ -7,6 +7,7 @@ whole paths, and the ids of users are in them, which is why it is not used here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,8 @@ def open_traces(endpoint: str) -> TracerProvider:
             f"serve.traces = '{endpoint}' wants OpenTelemetry, which is not installed ({e}). "
             "pip install 'kindling[traces]', or leave serve.traces empty."
         ) from e
-    # the environment may name the service otherwise
-    provider = TracerProvider(resource=Resource.create().merge(Resource({"service.name": _SERVICE})))
+    name = os.environ.get("OTEL_SERVICE_NAME", _SERVICE)
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

@@ -55,9 +55,9 @@ def make_app(held: Held, folder: Path, **values: float) -> tuple[FastAPI, Meters
 
 
 def refused(meters: Meters) -> dict[str, float]:
-    return {
-        s.labels["reason"]: s.value for s in meters.samples() if s.name == "kindling_requests_refused_total"
-    }
+    """How many by each reason, of those there were."""
+    name = "kindling_requests_refused_total"
+    return {s.labels["reason"]: s.value for s in meters.samples() if s.name == name and s.value}
 
 
 def talk(app: FastAPI, what: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:

@@ -58,7 +58,7 @@ def test_serve_takes_the_deployment_and_refuses_nothing_before_the_routes_do() -
     [
         ({"min_replicas": 2}, "max_replicas is not set"),
         ({"min_replicas": 3, "max_replicas": 2}, "at most max_replicas, 2"),
-        ({"max_replicas": 0}, "greater than 0"),
+        ({"max_replicas": 0}, "greater than or equal to 1"),
         ({"target_requests": 0}, "greater than 0"),
         ({"drain_seconds": 0}, "greater than 0"),
         ({"traces": "collector:4318"}, "http://host:4318"),
