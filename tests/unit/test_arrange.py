@@ -12,7 +12,9 @@ from pipelines.core.arrange import Capped, arrange
 Values = list[list[str] | None]
 
 
-def slowly(ranking: list[int], n: int, caps: list[tuple[Values, int, int]], pins: dict[int, int]) -> list[int]:
+def slowly(
+    ranking: list[int], n: int, caps: list[tuple[Values, int, int]], pins: dict[int, int]
+) -> list[int]:
     """By the words of the documentation."""
     found: list[int] = []
     while len(found) < n:
@@ -42,7 +44,9 @@ def slowly(ranking: list[int], n: int, caps: list[tuple[Values, int, int]], pins
 @st.composite
 def tasks(draw: st.DrawFn) -> tuple[list[int], int, list[tuple[Values, int, int]], dict[int, int]]:
     count = draw(st.integers(0, 14))
-    values = st.lists(st.none() | st.lists(st.sampled_from("abc"), max_size=3), min_size=count, max_size=count)
+    values = st.lists(
+        st.none() | st.lists(st.sampled_from("abc"), max_size=3), min_size=count, max_size=count
+    )
     caps = draw(st.lists(st.tuples(values, st.integers(1, 3), st.integers(0, 8)), max_size=2))
     ranking = draw(st.permutations(range(count)))
     pinned = draw(st.integers(0, min(3, count)))
