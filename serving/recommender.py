@@ -128,6 +128,7 @@ class Recommender:
         """The same version with these items beside its own; shares everything else."""
         other = copy.copy(self)
         other.catalogue = self.catalogue.with_late(items)
+        other._ruling = self._ruling.following(other.catalogue)
         return other
 
     @property

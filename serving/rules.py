@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -19,6 +20,8 @@ from pipelines.core.ranking import Additions
 from pipelines.core.rules import Raised, Rules, Spread, check_rules
 from pipelines.core.sections.rules import PIN, RulesConfig
 from serving.catalogue import Catalogue
+
+log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -56,7 +59,7 @@ class Ruled:
 
 
 class Ruling:
-    """The rules of one version. They are looked up again when its items change."""
+    """The rules of one version, looked up in its items when they are first needed."""
 
     def __init__(
         self, settings: RulesConfig, kinds: Collection[str], clock: Callable[[], float] = time.time
@@ -68,6 +71,7 @@ class Ruling:
         self._lock = threading.Lock()
         self._of: tuple[Catalogue, Rules] | None = None
         self._spread: tuple[Spread, float] | None = None
+        self._told: frozenset[str] = frozenset()
 
     def over(self, catalogue: Catalogue) -> Rules | None:
         """The rules over these items; None: there are none.
@@ -85,8 +89,19 @@ class Ruling:
                 if rules.raises and self._spread is None:
                     own = catalogue.bundle
                     self._spread = Spread(own.vectors), float(own.popularity.std())
+                for remark in rules.remarks:
+                    if remark not in self._told:  # not again with every item that comes
+                        log.warning(remark)
+                self._told = frozenset(rules.remarks)
                 self._of = catalogue, rules
             return self._of[1]
+
+    def following(self, catalogue: Catalogue) -> Ruling:
+        """The same rules over other items, looked up already; these stay as they are for who still answers by them."""
+        other = Ruling(self.settings, self._kinds, self._clock)
+        other._spread, other._told = self._spread, self._told
+        other.over(catalogue)
+        return other
 
     def rule(
         self, rules: Rules, user: FloatArray | None, allowed: BoolArray | None, left_out: IntArray, *, whole: bool

@@ -11,7 +11,6 @@ another. The deviation needs no pass over the items, for scores are linear in th
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -30,8 +29,6 @@ from pipelines.core.conditions import Filter, condition_mask
 from pipelines.core.errors import ConfigError, InputError
 from pipelines.core.ranking import Additions
 from pipelines.core.sections.rules import FRESHNESS, Boost, Bounds, Freshness, RulesConfig
-
-log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
@@ -93,6 +90,7 @@ class Rules:
         may_show: (I,) items in stock; None: no rule about it.
         pins: place to row.
         caps: on what a list may hold.
+        remarks: what somebody should know and no answer suffers from.
 
     """
 
@@ -118,6 +116,7 @@ class Rules:
 
         """
         self.settings = settings
+        self.remarks: list[str] = []
         self._clock = clock
         self._lock = threading.Lock()
         self._raised: tuple[float, Raised | None] | None = None
@@ -127,7 +126,7 @@ class Rules:
             for name, sign, rules in (("boost", 1.0, settings.boost), ("bury", -1.0, settings.bury))
             for rule in rules
         }
-        self._born = None if settings.freshness is None else _seconds(items, settings.freshness)
+        self._born = None if settings.freshness is None else _seconds(items, settings.freshness, self.remarks)
         self.may_show = _in_stock(items, settings.stock) if settings.stock else None
         self.pins = self._find_pins(find)
         self.caps = tuple(
@@ -146,7 +145,7 @@ class Rules:
         found = {pin.place: row for pin in self.settings.pin if (row := find(pin.item_id)) is not None}
         missing = [pin.item_id for pin in self.settings.pin if pin.place not in found]
         if missing:  # an item that has gone must not keep a new version from being published
-            log.warning("rules.pin: not in this catalogue, left out: %s", ", ".join(missing))
+            self.remarks.append(f"rules.pin: not in this catalogue, left out: {', '.join(missing)}")
         return found
 
     @property
@@ -220,7 +219,7 @@ def _in_stock(items: pa.Table, name: str) -> BoolArray:
     return np.asarray(pc.fill_null(mask, False).to_numpy(), dtype=bool)
 
 
-def _seconds(items: pa.Table, rule: Freshness) -> DoubleArray:
+def _seconds(items: pa.Table, rule: Freshness, remarks: list[str]) -> DoubleArray:
     """(I,) since 1970, NaN where there is no date."""
     column = _column(items, rule.column, FRESHNESS)
     kind = column.type
@@ -230,7 +229,7 @@ def _seconds(items: pa.Table, rule: Freshness) -> DoubleArray:
         return np.array(arrow_seconds(column).to_numpy(), dtype=np.float64)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         seconds = np.array(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-        return _without(seconds, np.abs(seconds) >= _MILLISECONDS_FROM, rule, column)
+        return _without(seconds, np.abs(seconds) >= _MILLISECONDS_FROM, rule, column, remarks)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise ConfigError(
             f"rules.freshness: column '{rule.column}' is a {kind}; expected dates, seconds or ISO 8601."
@@ -239,18 +238,18 @@ def _seconds(items: pa.Table, rule: Freshness) -> DoubleArray:
     dates = pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601")
     moments = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
     seconds = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
-    return _without(seconds, (dates.isna() & texts.notna()).to_numpy(dtype=bool), rule, column)
+    return _without(seconds, (dates.isna() & texts.notna()).to_numpy(dtype=bool), rule, column, remarks)
 
 
-def _without(seconds: DoubleArray, wrong: BoolArray, rule: Freshness, column: pa.ChunkedArray) -> DoubleArray:
+def _without(
+    seconds: DoubleArray, wrong: BoolArray, rule: Freshness, column: pa.ChunkedArray, remarks: list[str]
+) -> DoubleArray:
     """Seconds, NaN for what is no date; one such item must not keep all others from being served."""
     rows = np.flatnonzero(wrong)
     if len(rows):
-        log.warning(
-            "rules.freshness: %d items have no date in '%s', the first %.40r; expected seconds since 1970 or ISO 8601",
-            len(rows),
-            rule.column,
-            column[int(rows[0])].as_py(),
+        remarks.append(
+            f"rules.freshness: {len(rows)} items have no date in '{rule.column}', the first "
+            f"{str(column[int(rows[0])].as_py())[:40]!r}; expected seconds since 1970 or ISO 8601"
         )
     return np.where(wrong, np.nan, seconds)
 
