@@ -25,7 +25,8 @@ export const whenRefused = (action) => {
 
 async function send(method, path, { body, signal } = {}) {
   const headers = {};
-  if (getKey()) headers.Authorization = `Bearer ${getKey()}`;
+  const key = getKey();
+  if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
@@ -43,7 +44,8 @@ async function send(method, path, { body, signal } = {}) {
   } catch {
     // what stands before the service answers in plain text
   }
-  if (response.status === 401) onRefused(problem.detail || "");
+  // what was asked before another key was given is no reason to ask for one again
+  if (response.status === 401 && key === getKey()) onRefused(problem.detail || "");
   throw new Problem(response.status, problem.title || response.statusText, problem.detail || "");
 }
 

@@ -58,7 +58,7 @@ function paint() {
 
 function askForKey(reason = "") {
   const dialog = find("#key-dialog");
-  find("#key-value").value = getKey();
+  if (!dialog.open) find("#key-value").value = getKey(); // somebody may be typing
   find("#key-reason").hidden = !reason;
   find("#key-reason").textContent = reason;
   if (!dialog.open) dialog.showModal();
