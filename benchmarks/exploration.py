@@ -26,6 +26,7 @@ from exploration_world import (
     make_world,
     publish,
     replace_settings,
+    with_first_clicks,
     without_exploring,
 )
 from quality import circumstances
@@ -61,17 +62,18 @@ class Course:
 def watch(world: World, first: Served, size: Size, settings: ExploreConfig, seed: int) -> Course:
     """All visitors come in turn, `visits` times; what they click on counts at once, and in the next version."""
     visitors = [Visitor(row, np.zeros(size.items)) for row in range(size.visitors)]
-    served, shown = first, np.zeros(size.items, dtype=np.int64)
+    shown, came = np.zeros(size.items, dtype=np.int64), dict[int, list[DoubleArray]]()
     met = np.zeros(world.wants.shape, dtype=bool)
     regret, tried, audience = [], [], []
     wanted = _audience(world)
     for visit in range(size.visits):
-        if visit and visit % size.refit_every == 0:
-            served = publish(world, _clicks(world, visitors))
+        if visit and size.refit_every and visit % size.refit_every == 0:
+            first, came = publish(world, _clicks(world, visitors)), {}
+        served = with_first_clicks(world, first, came, met.sum(axis=0))
         lost = 0.0
         for visitor in visitors:
             chance = np.random.default_rng([seed, visit, visitor.row])
-            rows, belief, is_cold = candidates_of(world, served, visitor, shown, settings, size.n)
+            rows, belief, is_cold, user = candidates_of(world, served, visitor, shown, settings, size.n)
             answer = show(belief, is_cold, size.n, settings, rng_of(seed, f"{visitor.row} {visit}"))
             items = rows[answer.places]
             left = world.wants[visitor.row].copy()
@@ -83,6 +85,8 @@ def watch(world: World, first: Served, size: Size, settings: ExploreConfig, seed
             met[visitor.row, items] = True
             visitor.passed[items] += world.looks
             visitor.clicked.extend(items[clicks].tolist())
+            for item in items[clicks].tolist():
+                came.setdefault(item, []).append(user)
         regret.append(lost / len(visitors))
         tried.append((shown[world.is_new] >= ENOUGH).mean())
         audience.append(met[wanted].mean())
@@ -105,11 +109,12 @@ def policies(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
     """What is reported; constants were chosen by --choose."""
     return {
         "greedy": without_exploring(base),
-        "epsilon 0.1": replace_settings(base, policy="epsilon", epsilon=0.1),
+        "greedy, nothing passed over": replace_settings(without_exploring(base), passed_weight=0.0),
+        "epsilon 0.2": replace_settings(base, policy="epsilon", epsilon=0.2),
         "thompson": replace_settings(base, policy="thompson"),
-        "ucb": replace_settings(base, policy="ucb"),
-        "epsilon 0 + cold": replace_settings(base, policy="epsilon", epsilon=0.0, cold_share=0.1),
-        "thompson + cold": replace_settings(base, policy="thompson", cold_share=0.1),
+        "ucb": replace_settings(base, policy="ucb", noise=0.3),
+        "cold places alone": replace_settings(base, policy="epsilon", epsilon=0.0, cold_share=0.2),
+        "thompson, cold places": replace_settings(base, policy="thompson", cold_share=0.2),
     }
 
 
@@ -120,8 +125,8 @@ def grid(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
         tried[f"greedy, passed {weight}"] = replace_settings(tried["greedy"], passed_weight=weight)
     for epsilon in (0.05, 0.1, 0.2):
         tried[f"epsilon {epsilon}"] = replace_settings(base, policy="epsilon", epsilon=epsilon)
-    for noise in (0.05, 0.1, 0.2, 0.4):
-        for item_noise in (0.0, 0.3, 1.0):
+    for noise in (0.05, 0.2, 0.4):
+        for item_noise in (0.0, 1.0, 2.0):
             values = {"policy": "thompson", "noise": noise, "item_noise": item_noise}
             tried[f"thompson {noise} {item_noise}"] = replace_settings(base, **values)
     for cold in (0.1, 0.2):
@@ -236,7 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--lists", type=int, default=300)
+    parser.add_argument("--lists", type=int, default=200)
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)

@@ -86,7 +86,7 @@ def make_contexts(
         rng = np.random.default_rng([row, 3])
         clicked = rng.choice(size.items, _KNOWN_CLICKS, replace=False, p=wants / wants.sum())
         visitor = Visitor(row, np.zeros(size.items), clicked.tolist())
-        items, belief, is_cold = candidates_of(world, first, visitor, shown, settings, size.n)
+        items, belief, is_cold, _ = candidates_of(world, first, visitor, shown, settings, size.n)
         others, *_ = candidates_of(world, other, visitor, shown, settings, size.n)
         targets = {"the best, without exploring": items[: size.n], "another version": others[: size.n]}
         contexts.append(Context(row, items, belief, is_cold, targets))

@@ -8,7 +8,7 @@ Texts are read by their words (`pipelines.core.lexical`), so that a world is mad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from pipelines.core.catalogue.behaviour import draw_counts
 from pipelines.core.config import BlendConfig, ExploreConfig, FactorizeConfig, LexicalConfig
 from pipelines.core.foldin import build_profile, fold_in, row_precision
 from pipelines.core.ids import hash_ids
-from pipelines.core.model import FittedModel, fit
+from pipelines.core.model import FittedModel, asked_of, fit
 from pipelines.core.passing import Evidence, looks, with_passed
 from pipelines.core.scoring import Training
 
@@ -44,7 +44,7 @@ class Size:
     items: int = 1200
     users: int = 1500
     interactions: int = 24_000
-    visitors: int = 100
+    visitors: int = 150
     visits: int = 30
     refit_every: int = 10
     n: int = 10
@@ -122,13 +122,22 @@ def _draw_pairs(
     return made
 
 
-@dataclass
+@dataclass(frozen=True)
 class Served:
-    """A fitted model as the service holds it."""
+    """A fitted model as the service holds it.
+
+    Attributes:
+        model: as it was fitted.
+        vectors: (I, F + E) of its items.
+        residuals: (F, F) see `belief.text_residuals`.
+        user_gramian: (F, F) of the users' rows.
+
+    """
 
     model: FittedModel
     vectors: FloatArray
     residuals: DoubleArray
+    user_gramian: DoubleArray
 
     @property
     def scale(self) -> DoubleArray:
@@ -146,7 +155,42 @@ def publish(world: World, clicks: sp.csr_matrix | None = None, settings: Factori
     model = fit(training, hashes, settings, BLEND)
     predicted = _predicted(model)
     vectors = blend.item_vectors(model.item_factors, model.item_profiles, model.item_evidence, BLEND)
-    return Served(model, vectors, text_residuals(model.item_factors, predicted, model.item_evidence))
+    people = model.user_vectors(asked_of(pairs, world.own_profiles))[:, : settings.n_factors]
+    known = people[np.diff(pairs.indptr) > 0]
+    residuals = text_residuals(model.item_factors, predicted, model.item_evidence)
+    return Served(model, vectors, residuals, als.gramian(known))
+
+
+def with_first_clicks(
+    world: World, built: Served, clicks: dict[int, list[DoubleArray]], met: IntArray
+) -> Served:
+    """The version after new items' first clicks, each of which gives its item a factor, as the service does.
+
+    Who was never shown an item is no evidence against it: of the users' Gramian the share counts who were.
+
+    Args:
+        world: whose items.
+        built: as published.
+        clicks: by item, the rows of the visitors who have clicked on it.
+        met: (I,) visitors who were shown each item.
+
+    """
+    model, fit_ = built.model, built.model.factorize
+    factors, evidence, vectors = model.item_factors.copy(), model.item_evidence.copy(), built.vectors.copy()
+    for item, rows in clicks.items():
+        if not world.is_new[item]:
+            continue
+        n, x = np.array([len(rows)], dtype=np.int32), np.array(rows)
+        lam = float(als.row_regularization(n, fit_.item_regularization, fit_.item_frequency_power)[0])
+        share = float(als.prior_share(n, fit_.item_text_fade)[0])
+        sure = als.confidences(np.ones(len(x), dtype=np.float32), fit_.alpha)
+        precision = row_precision(x, sure, met[item] / world.n_users * built.user_gramian, lam)
+        side = lam * share * model.item_factors[item] + sure @ x
+        factors[item], evidence[item] = np.linalg.solve(precision, side), len(rows)
+        one = slice(item, item + 1)
+        vectors[one] = blend.item_vectors(factors[one], model.item_profiles[one], evidence[one], BLEND)
+    late = replace(model, item_factors=factors, item_evidence=evidence)
+    return replace(built, model=late, vectors=vectors)
 
 
 def _predicted(model: FittedModel) -> FloatArray:
@@ -176,8 +220,8 @@ class Visitor:
 
 def candidates_of(
     world: World, served: Served, visitor: Visitor, shown: IntArray, settings: ExploreConfig, n: int
-) -> tuple[IntArray, Belief, BoolArray]:
-    """Rows of the candidates, what is believed of their scores, and which are cold: as the service chooses them."""
+) -> tuple[IntArray, Belief, BoolArray, DoubleArray]:
+    """Rows of the candidates, the belief about them, which are cold, and the visitor's row: as the service has them."""
     model = served.model
     items = np.array(sorted(visitor.clicked), dtype=np.int64)
     fit_ = model.factorize
@@ -218,7 +262,7 @@ def candidates_of(
             served.scale[rows], settings.half_known, settings.item_noise,
         ),
     )  # fmt: skip
-    return rows, belief, is_cold[rows]
+    return rows, belief, is_cold[rows], folded.total
 
 
 def choose_candidates(scores: FloatArray, is_cold: BoolArray, n: int, settings: ExploreConfig) -> IntArray:

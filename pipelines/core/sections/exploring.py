@@ -21,12 +21,12 @@ class ExploreConfig(Section):
     )
     epsilon: Fraction = Field(0.1, description="of epsilon: share of the places that are drawn at random")
     noise: Weight = Field(
-        0.3,
+        0.2,
         description="of thompson and ucb: standard deviation of what a user does around what their factor says; "
         "larger explores more",
     )
     item_noise: Weight = Field(
-        0.5,
+        1.0,
         description="of thompson and ucb: how many times as far from what its text predicts an unknown item may lie as "
         "behaviour has moved known ones",
     )
