@@ -55,7 +55,7 @@ class Problem(BaseModel):
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
     code: {"model": Problem, "content": {"application/problem+json": {}}}
-    for code in (401, 403, 422, 429, 503)
+    for code in (400, 401, 403, 413, 422, 429, 503)
 }
 """What any route may answer instead, for the OpenAPI page."""
 

@@ -187,9 +187,9 @@ def test_the_hypothetical_users_are_served_as_real_ones_are(model: Recommender, 
     interviewer = model._interviewer
     users = interviewer._model.user_vectors(asked_of(interviewer._history, interviewer._own_texts))
     for row in (0, 2, 5):
-        (words,) = model._words([Request()])
-        known = model._understand(Request(user_id=shop.user_ids[row]), words)
-        profile, folded = model._user(known, split=False)
+        (words,) = model.users.words([Request()])
+        known = model.users.understand(Request(user_id=shop.user_ids[row]), words, model.catalogue)
+        profile, folded = model.users.solve(known, model.catalogue, split=False)
         served = blend(folded.total.astype(np.float32), profile.total.astype(np.float32), CONFIG.blend.gamma)
         np.testing.assert_allclose(users[row], served, atol=1e-4)
 

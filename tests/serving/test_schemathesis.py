@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis import Case
-from schemathesis.schemas import BaseSchema
+from schemathesis.generation import GenerationMode
+from schemathesis.schemas import APIOperation, BaseSchema
 from schemathesis.specs.openapi import checks
 
 from serving.api import create_app
@@ -28,13 +30,26 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def described(model: Recommender, tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
     app = create_app(lambda: model, file_store(tmp_path_factory.mktemp("store")), CONFIG.serve)
+    # on this machine alone no key is wanted, and one that is missing is no bad request
+    for operations in app.openapi()["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
-schema = schemathesis.pytest.from_fixture("described")
+def test_answers_are_as_described(described: BaseSchema, subtests: pytest.Subtests) -> None:
+    """Operation by operation: schemathesis' own way through pytest's nodes is not that of pytest 9.2."""
+    operations = [result.ok() for result in described.get_all_operations()]
+    assert len(operations) > 20
+    for operation in operations:
+        with subtests.test(operation.label):
+            _try(operation)
 
 
-@schema.parametrize()
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_answers_are_as_described(case: Case) -> None:
-    case.call_and_validate(checks=CHECKS)
+def _try(operation: APIOperation) -> None:
+    @given(case=st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)))
+    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def is_as_described(case: Case) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    is_as_described()
