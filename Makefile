@@ -3,7 +3,7 @@ BIN := .venv/bin
 SOURCES := pipelines serving jobs tests benchmarks
 RESULTS := benchmarks/results
 
-.PHONY: help setup demo peers bench bench-full test check unit clean
+.PHONY: help setup browser demo peers bench bench-full test check unit clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -16,7 +16,10 @@ setup: .venv/.ready ## make .venv with everything in it; nothing to do when it i
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: setup ## generate a catalogue, build, print and serve a few answers
+browser: ## a Chromium for the tests of the console, by apt; nothing to do where there is one
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+demo: setup ## generate a catalogue, build, print and serve a few answers; on a terminal the console stays until Ctrl-C
 	$(BIN)/python -m jobs.demo demo
 
 check: setup ## style, types, direction of imports

@@ -186,7 +186,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     from pipelines.core.text import clean_text  # noqa: PLC0415
-    from serving import api  # noqa: PLC0415
+    from serving import api, lists  # noqa: PLC0415
     from serving.bodies import RecommendBody  # noqa: PLC0415
     from serving.recommender import load_current  # noqa: PLC0415
     from serving.requests import Request as Asked  # noqa: PLC0415
@@ -198,7 +198,7 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
         model = load_current(out, threads=threads)
         asked = [Asked(**body) for body in bodies["known user"]]
         texts = [clean_text(body["user_text"]) for body in bodies["new text"]]
-        empty = model._words([Asked()])[0]
+        empty = model.users.words([Asked()])[0]
         prepared = [model._prepare(0, request, empty) for request in asked]
         wanted = [p.wanted for p in prepared if p.wanted is not None]
         answer = model.recommend(asked[0])
@@ -209,13 +209,16 @@ def measure_parts(out: Path, bodies: dict[str, list[dict[str, Any]]]) -> list[tu
                 lambda a, b: [RecommendBody.model_validate(json.loads(r)) for r in raw[a:b]],
             ),
             ("encode a text of 20 words", lambda a, b: model.encoder.encode(texts[a:b])),
-            ("its words", lambda a, b: model._lexical.transform(texts[a:b])),
+            ("its words", lambda a, b: model.users._lexical.transform(texts[a:b])),
             (
                 "understand and fold in",
                 lambda a, b: [model._prepare(0, request, empty) for request in asked[a:b]],
             ),
-            ("rank", lambda a, b: model._ranker.best(wanted[a:b])),
-            ("write the answer", lambda a, b: [api._answer("x" * 32, "v1", answer) for _ in range(a, b)]),
+            ("rank", lambda a, b: model.catalogue.best(wanted[a:b])),
+            (
+                "write the answer",
+                lambda a, b: [lists._answer("x" * 32, "v1", answer, None) for _ in range(a, b)],
+            ),
             # one after another their data is not in the processor's cache any more
             ("known user: all of these", lambda a, b: model.recommend_many(asked[a:b])),
         ]

@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from jobs.experiments_cli import experiments_app
 from jobs.policies_cli import policies_app
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
@@ -26,6 +27,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Generate and check data.")
 app.add_typer(data_app, name="data")
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that callers of the service show.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(experiments_app, name="experiments")
 app.add_typer(policies_app, name="policies")
 
 _STOPPED = 130
@@ -215,14 +217,18 @@ def predict(
 
 @app.command()
 def serve(out: OutOption, config: ConfigOption = None) -> None:
-    """Answer over HTTP until stopped. The serve and explore sections of --config win over the build's."""
+    """Answer over HTTP until stopped. Sections serve, explore and rules of --config win over the build's."""
     from pipelines.cluster import connect, shutdown
     from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
     from serving.proxy import choose_proxy
+    from serving.rules import check_against
 
     layout = Layout(out.resolve())
-    settings = load_config(config or BundlePaths(layout.bundle(current_version(layout))).config)
+    published = BundlePaths(layout.bundle(current_version(layout)))
+    settings = load_config(config or published.config)
+    rules = settings.rules if config and "rules" in settings.model_fields_set else None
+    check_against(published, rules)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _terminate_cleanly():
         try:
@@ -231,7 +237,7 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             from serving import app as service
             from serving.guard import is_guarded
 
-            address = service.start(layout.root, settings.serve, settings.explore)
+            address = service.start(layout.root, settings.serve, rules, settings.explore)
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )

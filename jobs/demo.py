@@ -27,16 +27,19 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def main(directory: Path) -> None:
-    """Run the whole demonstration under `directory`; what is there already is reused."""
+    """Run the whole demonstration under `directory`; what is there already is reused.
+
+    On a terminal the service goes on, with its console, until Ctrl-C; elsewhere everything ends by itself.
+    """
     data, out = directory / "data", directory / "out"
     if not (data / "interactions.parquet").exists():
         _kindling("data", "generate", str(data))
     _kindling("build", "--data", str(data), "--out", str(out), "--config", str(_CONFIG))
     _kindling("recommend", "--out", str(out), "--text", str(_ASKED[0]["user_text"]), "-n", "5")
     _kindling("recommend", "--out", str(out), "--user-id", _some_user(data), "-n", "5", "--explain")
-    _serve_and_ask(directory, out)
+    _serve_and_ask(directory, out, goes_on=sys.stdin.isatty() and sys.stdout.isatty())
     console.print(
-        f"\nTo keep it running:  .venv/bin/kindling serve --out {out}   then open http://127.0.0.1:8000/docs"
+        f"\nTo start it again:  .venv/bin/kindling serve --out {out}   then open http://127.0.0.1:8000/console/"
     )
 
 
@@ -64,8 +67,8 @@ def _titles(data: Path) -> dict[str, str]:
     return dict(zip(items.column(0).to_pylist(), items.column(1).to_pylist(), strict=True))
 
 
-def _serve_and_ask(directory: Path, out: Path) -> None:
-    """Start the service on a free port, ask over HTTP, stop it; each event changes the next list."""
+def _serve_and_ask(directory: Path, out: Path, *, goes_on: bool) -> None:
+    """Start the service on a free port, ask over HTTP, each event changing the next list; `goes_on`: until Ctrl-C."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -87,9 +90,20 @@ def _serve_and_ask(directory: Path, out: Path) -> None:
             clicked = answer["items"][0]["item_id"]
             console.print(f"... and after a click on {clicked}:")
             _ask(address, {"events": [{"item_id": clicked, "event": "click"}], "n": 3}, titles)
+            if goes_on:
+                console.print(f"\nTry it yourself:  {address}/console/   (Ctrl-C stops it)", style="bold")
+                _wait_for_the_end(service)
         finally:
             service.terminate()
             service.wait(timeout=60)
+
+
+def _wait_for_the_end(service: subprocess.Popen[bytes]) -> None:
+    """Until Ctrl-C, which the service gets as well, or until it ends by itself."""
+    try:
+        service.wait()
+    except KeyboardInterrupt:
+        console.print("stopping")
 
 
 def _wait_until_ready(address: str, service: subprocess.Popen[bytes], log: Path) -> None:

@@ -82,7 +82,8 @@ STAGES: tuple[Stage, ...] = (
           intact=lambda layout: layout.per_user.is_file()),
     Stage("publish", publish.run,
           ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate"),
-          ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve"), frozenset({"publish.keep"}),
+          ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve", "rules"),
+          frozenset({"publish.keep"}),
           intact=publish.intact),
 )  # fmt: skip
 _BEFORE_TUNED = ("ingest", "split", "finetune")

@@ -35,6 +35,7 @@ from pipelines.core.errors import ArtefactError
 from pipelines.core.index import build_index, wants_index
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
+from pipelines.core.rules import check_rules
 from pipelines.core.schema import N_INTERACTIONS, TABLES
 from pipelines.core.storage import (
     part_paths,
@@ -47,6 +48,7 @@ from pipelines.core.storage import (
     write_tensors,
     write_text,
 )  # fmt: skip
+from pipelines.core.versions import changing_current
 from pipelines.progress import Progress
 
 __all__ = ["intact", "run"]
@@ -72,8 +74,9 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     version = same[-1].name if same else f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
     if not _is_whole(layout.bundle(version)):
         _assemble(config, layout, version, markers, data, progress)
-    point_current(layout, version)
-    _prune(layout, version, config.publish.keep)
+    with changing_current(layout):
+        point_current(layout, version)
+        _prune(layout, version, config.publish.keep)
     write_json(layout.stage("publish") / "version.json", {"version": version})
     return {"version": version}
 
@@ -107,6 +110,7 @@ def _assemble(
         ]:  # fmt: skip
             ray.get(ref)
             advance(1)
+        check_rules(config.rules, pq.read_schema(paths.items), config.data.event_weights)
         ray.get(_write_index.remote(config, paths))
         advance(1)
         maps = read_tensors(layout.text_maps(model)) | read_tensors(layout.profile_means(model))
@@ -115,6 +119,8 @@ def _assemble(
         _copy_encoder(config, paths)
         write_text(paths.config, to_toml(config))
         write_json(paths.metrics, metrics(layout, version, markers))
+        if layout.evaluation_report.is_file():
+            shutil.copyfile(layout.evaluation_report, paths.report)
         advance(1)
         facts = {
             "model": model,

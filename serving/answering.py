@@ -9,9 +9,11 @@ from itertools import groupby
 from sqlalchemy.exc import SQLAlchemyError
 
 from serving.batching import Batcher
+from serving.metrics import Meters
 from serving.problems import NotReadyError
 from serving.recommender import Recommender
 from serving.requests import Answer, Event, Request
+from serving.steps import Watch
 from serving.store.store import Person, Store
 
 _MOST_IN_WORDS, _MOST_KNOWN = 16, 32
@@ -40,7 +42,13 @@ class Answering:
     """Answers requests, those that come meanwhile together: one look into the store, one pass of the encoder."""
 
     def __init__(
-        self, current: Current, store: Store, most_events: int, passed: Passed | None = None
+        self,
+        current: Current,
+        store: Store,
+        most_events: int,
+        meters: Meters,
+        watch: Watch,
+        passed: Passed | None = None,
     ) -> None:
         """Take the version in service, anew for each request, and the newest `most_events` events of a user.
 
@@ -48,20 +56,23 @@ class Answering:
             current: see `Current`.
             store: of events and users.
             most_events: of a user.
+            meters: count lists.
+            watch: times what batches take.
             passed: what users were shown, where that counts.
 
         """
         self._passed = passed
+        self._meters = meters
         self._current = current
         self._store = store
         self._most_events = most_events
         # each has a thread: strangers do not wait for the store, nor who needs no encoder for one
-        self._people = Batcher(self._look_up, _MOST_KNOWN, "kindling-people")
-        self._in_words = Batcher(_recommend, _MOST_IN_WORDS, "kindling-words")
-        self._known = Batcher(_recommend, _MOST_KNOWN, "kindling-known")
+        self._people = Batcher(self._look_up, _MOST_KNOWN, "kindling-people", watch)
+        self._in_words = Batcher(_recommend, _MOST_IN_WORDS, "kindling-words", watch)
+        self._known = Batcher(_recommend, _MOST_KNOWN, "kindling-known", watch)
 
-    async def __call__(self, request: Request) -> tuple[str, Answer]:
-        """The version that answers, and its list.
+    async def __call__(self, request: Request, other: Recommender | None = None) -> tuple[str, Answer]:
+        """The version that answers, and its list; `other` answers in place of the version in service.
 
         Raises:
             NotReadyError: there is none.
@@ -70,10 +81,12 @@ class Answering:
 
         """
         if request.user_id is not None:
-            request = _told(request, await self._people(request.user_id))
-        model = in_service(self._current)
+            request = told(request, await self._people(request.user_id))
+        model = other or in_service(self._current)
         batcher = self._in_words if request.user_text or request.query else self._known
-        return model.version, await batcher((model, request))
+        items = await batcher((model, request))
+        self._meters.listed(model, items)
+        return model.version, items
 
     def _look_up(self, user_ids: Sequence[str]) -> Sequence[Person | Exception]:
         try:
@@ -94,7 +107,7 @@ def _recommend(batch: Sequence[_Asked]) -> Sequence[Answer | Exception]:
     return answers
 
 
-def _told(request: Request, person: Person) -> Request:
+def told(request: Request, person: Person) -> Request:
     """The request of somebody of whom this is stored; what they say now goes before what they said."""
     return replace(
         request,

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ExploreConfig, ServeConfig
-from serving import requests
+from pipelines.core.layout import Layout
 from serving.answering import Answering, Current, in_service
-from serving.bodies import (
-    Asking,
-    Bounds,
-    Id,
-    RankBody,
-    RecommendAnswer,
-    RecommendBody,
-)
+from serving.catalogue_routes import add_catalogue
+from serving.experiments.participation import Participation
+from serving.experiments.routes import add_experiments
+from serving.experiments.versions import OtherVersions
 from serving.feedback import Feedback
 from serving.guard import Guard
 from serving.items import add_item_changes, add_items
-from serving.limits import check_count, check_text
+from serving.lists import Lists, add_lists
+from serving.metrics import Meters
+from serving.monitoring import add_metrics
+from serving.onboarding import add_onboarding
+from serving.pages import add_pages
 from serving.people import add_people
 from serving.problems import PROBLEMS, add_errors
+from serving.steps import Watch
 from serving.store.keys import SCOPES
 from serving.store.store import Store
+from serving.tracing import Traced, Traces, open_traces
+from serving.versions import add_versions
 
 
 def create_app(
-    current: Current, store: Store, limits: ServeConfig, explore: ExploreConfig | None = None
+    current: Current,
+    store: Store,
+    limits: ServeConfig,
+    *,
+    others: OtherVersions | None = None,
+    explore: ExploreConfig | None = None,
+    layout: Layout | None = None,
+    meters: Meters | None = None,
 ) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
 
@@ -42,61 +49,70 @@ def create_app(
         current: the loaded version, or None while there is none.
         store: of events, users and keys.
         limits: sizes a request may have, and who may ask.
+        others: versions beside the one in service, for experiments; None: there are none.
         explore: what lists may try, and whether they are logged; None: neither.
+        layout: where the versions lie, for routes that change what is in service; None: there are no such routes.
+        meters: what is counted; None: new ones, which `/metrics` shows.
+
+    Raises:
+        ConfigError: `serve.traces` is set and OpenTelemetry is not installed.
 
     """
+    meters = meters or Meters()
+    meters.watch_model(current)
+    provider = open_traces(limits.traces) if limits.traces else None
+    traces = Traces(provider, meters) if provider else None
+    watch: Watch = traces or meters
     feedback = Feedback(store, explore or ExploreConfig())
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await run_in_threadpool(feedback.close)
 
     app: FastAPI = FastAPIOffline(
         title="Kindling",
         version="1",
         summary="Recommendations when there is little to go on.",
-        lifespan=lifespan,
+        lifespan=_closing(feedback, traces),
     )
     add_errors(app, limits)
-    answering = Answering(current, store, limits.max_events, feedback.passed)
-    guard = Guard(store.keys, limits)
-    reading, writing = (guard.router(scope) for scope in SCOPES[:2])
+    answering = Answering(current, store, limits.max_events, meters, watch, feedback.passed)
+    guard = Guard(store.keys, limits, watch)
+    participation = Participation(store.experiments, current, others, limits.experiment_seconds)
+    reading, writing, administering = (guard.router(scope) for scope in SCOPES)
+    watching = guard.router("read", "")
+    add_metrics(app, watching, meters)
+    if provider:
+        app.add_middleware(Traced, provider=provider)
 
-    async def answer(request: Request, asked: requests.Request) -> Response:
-        request_id = request.state.request_id
-        version, items = await answering(feedback.prepare(asked, request_id))
-        feedback.record(asked, request_id, version, items)
-        return _Json(_answer(request_id, version, items))
-
-    @reading.post("/recommend", response_model=RecommendAnswer)
-    async def recommend(body: RecommendBody, request: Request) -> Response:
-        """The n best items for a user, a text, a query, recent events, or any mix of them."""
-        return await answer(request, _to_request(body, limits))
-
-    @reading.get("/recommend/{user_id:id}", response_model=RecommendAnswer)
-    async def recommend_to(
-        user_id: Id,
-        request: Request,
-        n: Annotated[int, Query(ge=1)] = 10,
-        offset: Annotated[int, Query(ge=0)] = 0,
-        explain: bool = False,
-    ) -> Response:
-        """The n best items for a user, by all that is known of them."""
-        return await answer(request, requests.Request(user_id=user_id, n=n, offset=offset, explain=explain))
-
-    @reading.post("/rank", response_model=RecommendAnswer)
-    async def rank(body: RankBody, request: Request) -> Response:
-        """These items and no others, best first; those that the version in service does not know are left out."""
-        check_count("item_ids", len(body.item_ids), limits.max_n)
-        return await answer(request, _to_request(body, limits))
-
-    add_items(reading, current, limits)
+    add_lists(reading, Lists(participation, answering, feedback), limits)
+    add_items(reading, current, limits, watch)
+    add_onboarding(reading, current, store, limits)
     add_item_changes(reading, writing, current, store)
-    add_people(writing, current, store, limits)
-    app.include_router(reading)
-    app.include_router(writing)
+    add_people(writing, current, store, limits, meters, watch)
+    add_experiments(administering, store.experiments, current, participation, others)
+    add_catalogue(reading, administering, current, store, limits)
+    if layout is not None:
+        add_versions(administering, layout)
+    for router in (watching, reading, writing, administering):
+        app.include_router(router)
+    add_pages(app)
+    _add_health(app, current)
+    return app
 
+
+def _closing(
+    feedback: Feedback, traces: Traces | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What waits to be written is written when the service stops; whoever stops it has waited for the requests."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(feedback.close)
+        if traces is not None:
+            await run_in_threadpool(traces.close)
+
+    return lifespan
+
+
+def _add_health(app: FastAPI, current: Current) -> None:
     @app.get("/health/live")
     async def live() -> dict[str, str]:
         """The process answers."""
@@ -106,47 +122,3 @@ def create_app(
     async def ready() -> dict[str, str]:
         """A version is loaded and answers."""
         return {"status": "ready", "model_version": in_service(current).version}
-
-    return app
-
-
-class _Json(Response):
-    """A `RecommendAnswer` without the cost of validating what was just made."""
-
-    media_type = "application/json"
-
-
-def _answer(request_id: str, version: str, items: requests.Answer) -> bytes:
-    """The JSON of a `RecommendAnswer`."""
-    rows = [{k: v for k, v in vars(item).items() if v is not None} for item in items]
-    answer = {"request_id": request_id, "model_version": version, "items": rows}
-    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _to_request(body: Asking, limits: ServeConfig) -> requests.Request:
-    for name, text in (("user_text", body.user_text), ("query", body.query)):
-        if text is not None:
-            check_text(name, text, limits)
-    check_count("events", len(body.events), limits.max_events)
-    asked = requests.Request(
-        user_id=body.user_id,
-        user_text=body.user_text,
-        query=body.query,
-        events=[requests.Event(e.item_id, e.event, e.weight) for e in body.events],
-        explain=body.explain,
-    )
-    if isinstance(body, RankBody):
-        return replace(asked, n=len(body.item_ids), among=body.item_ids, diversity=0.0)
-    assert isinstance(body, RecommendBody)  # noqa: S101 - there is no third
-    check_count("exclude_ids", len(body.exclude_ids), limits.max_ids)
-    conditions = {
-        k: v.model_dump(exclude_none=True) if isinstance(v, Bounds) else v for k, v in body.filter.items()
-    }
-    return replace(
-        asked,
-        n=body.n,
-        offset=body.offset,
-        diversity=body.diversity,
-        exclude_ids=body.exclude_ids,
-        filter=conditions,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from pipelines.core.schema import MAX_WEIGHT
 from serving.store.schema import MOST_ID_CHARS
@@ -17,6 +17,9 @@ RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{8,64}$")]
 _LEAST_WEIGHT = 1e-6
 """Less than this is nothing in single precision, once it is squared."""
 FilterScalar = str | int | float | bool
+FIELDS = (
+    "columns of the items, such as title, to answer with each as `metadata`; `/v1/catalogue` has their names"
+)
 
 
 class Strict(BaseModel):
@@ -147,6 +150,7 @@ class Asking(Strict):
         description="what they did just now, oldest first; counts here and is not stored",
     )
     explain: bool = False
+    fields: list[str] = Field(default_factory=list, description=FIELDS)
 
 
 class RecommendBody(Asking):
@@ -174,6 +178,7 @@ class RecommendBody(Asking):
     filter: dict[str, FilterScalar | list[FilterScalar] | Bounds] = Field(
         default_factory=dict, description="column: value, list of values, or {min, max}"
     )
+    rules: bool = Field(True, description="false: as though the shop had no rules")
 
 
 class ItemAnswer(BaseModel):
@@ -187,6 +192,7 @@ class ItemAnswer(BaseModel):
     propensity: float | None = Field(
         None, description="with exploring: how likely this item was at this place"
     )
+    metadata: dict[str, JsonValue] | None = None
 
 
 class RecommendAnswer(BaseModel):
@@ -195,6 +201,8 @@ class RecommendAnswer(BaseModel):
     request_id: str
     model_version: str
     items: list[ItemAnswer]
+    experiment: str | None = Field(None, description="the A/B test that had a part in this; absent: none had")
+    variant: str | None = Field(None, description="how it had this user answered")
 
 
 class RankBody(Asking):
@@ -209,6 +217,7 @@ class RankBody(Asking):
     item_ids: list[Id] = Field(
         min_length=1, description="to be ranked; what the user knows or is hidden as well"
     )
+    rules: bool = Field(False, description="true: boost, bury and freshness have a say in the order")
 
 
 class SimilarItem(BaseModel):
@@ -217,6 +226,7 @@ class SimilarItem(BaseModel):
     item_id: str
     score: float = Field(description="cosine of what both are served by, text and behaviour")
     rank: int
+    metadata: dict[str, JsonValue] | None = None
 
 
 class SimilarAnswer(BaseModel):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.ranking import Ranked, Ranker, Wanted, choose, score
+from pipelines.core.ranking import Additions, Ranked, Ranker, Wanted, add, choose, score
 from pipelines.core.schema import IS_HIDDEN, ITEM_ID, N_INTERACTIONS, TEXT
 from serving.filters import Filter, filter_mask
 
@@ -157,6 +157,10 @@ class Catalogue:
             return self.late.rows[item_id]
         return self.rows[item_id]
 
+    def find(self, item_id: str) -> int | None:
+        """Its row, or None."""
+        return self.row(item_id) if item_id in self else None
+
     def id(self, row: int) -> str:
         """Of a row."""
         if row < len(self.ids):
@@ -184,6 +188,19 @@ class Catalogue:
             return dict(self.bundle.table.slice(row, 1).to_pylist()[0])
         assert self.late is not None  # noqa: S101 - there are no other rows
         return dict(self.late.items.table.slice(row - first, 1).to_pylist()[0])
+
+    def fields(self, row: int, names: Sequence[str]) -> dict[str, Any]:
+        """Some columns of one row."""
+        table, first = self.bundle.table, 0
+        if row >= len(self.ids):
+            assert self.late is not None  # noqa: S101 - there are no other rows
+            table, first = self.late.items.table, len(self.ids)
+        return {name: table.column(name)[row - first].as_py() for name in names}
+
+    @property
+    def n_items(self) -> int:
+        """Of those there are, hidden ones too."""
+        return len(self) - (len(self.late.old_rows) if self.late else 0)
 
     def title(self, row: int) -> str:
         """Of an item, or the beginning of its text where it has none."""
@@ -256,7 +273,10 @@ class Catalogue:
             return self.ranker.best(wanted)
         first = len(self.ids)
         own = [
-            Wanted(w.user, w.n, None if w.allowed is None else w.allowed[:first], w.left_out[w.left_out < first])
+            Wanted(
+                w.user, w.n, None if w.allowed is None else w.allowed[:first], w.left_out[w.left_out < first],
+                None if w.additions is None else w.additions.first(first), w.unit,
+            )
             for w in wanted
         ]  # fmt: skip
         return [self._beside(w, found) for w, found in zip(wanted, self.ranker.best(own), strict=True)]
@@ -275,26 +295,40 @@ class Catalogue:
         order = np.argsort(found.rows)
         rows = np.concatenate([found.rows[order], first + late])
         scores = score(self.late.items.vectors, late, wanted.user)
+        scores = add(scores, first + late, wanted.additions, wanted.unit)
         return choose(rows, np.concatenate([found.scores[order], scores]), wanted.n)
 
-    def most_popular(self, n: int, allowed: BoolArray | None, left_out: IntArray) -> Ranked:
+    def most_popular(
+        self,
+        n: int,
+        allowed: BoolArray | None,
+        left_out: IntArray,
+        additions: Additions | None = None,
+        unit: float = 0.0,
+    ) -> Ranked:
         """The n best for somebody of whom nothing is known."""
         may = np.ones(len(self), dtype=bool) if allowed is None else allowed.copy()
         may[left_out] = False
         rows = np.flatnonzero(may)
-        return choose(rows, self.popularity(rows), n)
+        return choose(rows, add(self.popularity(rows), rows, additions, unit), n)
 
-    def similar(self, row: int, n: int) -> Ranked:
-        """The shown items with the largest cosines to one, itself left out."""
-        (vector,) = self.vectors(np.array([row]))
+    def similar(self, row: int, n: int, allowed: BoolArray | None = None) -> Ranked:
+        """The shown items, of those allowed, with the largest cosines to one, itself left out."""
+        return self.near(self.vectors(np.array([row]))[0], n, allowed, row)
+
+    def near(
+        self, vector: FloatArray, n: int, allowed: BoolArray | None = None, without: int | None = None
+    ) -> Ranked:
+        """The shown items, of those allowed, with the largest cosines to a vector, but for one."""
         length = float(np.linalg.norm(vector))
         parts = [(self.bundle.vectors, self.lengths)]
         if self.late is not None:
             parts.append((self.late.items.vectors, self.late.lengths))
         least = np.finfo(np.float32).tiny
         cosines = np.concatenate([(v @ vector) / np.maximum(many * length, least) for v, many in parts])
-        may = np.ones(len(self), dtype=bool)
+        may = np.ones(len(self), dtype=bool) if allowed is None else allowed.copy()
         may[self.hidden] = False
-        may[row] = False
+        if without is not None:
+            may[without] = False
         rows = np.flatnonzero(may)
         return choose(rows, cosines[rows], n)

@@ -46,7 +46,9 @@ class Feedback:
         shown = self._lists.shown if self._lists else {}
         return replace(request, exploration=Exploration(self._settings, request_id, shown))
 
-    def record(self, request: Request, request_id: str, version: str, answer: Answer) -> None:
+    def record(
+        self, request: Request, request_id: str, version: str, answer: Answer, variant: str | None = None
+    ) -> None:
         """Have a list written down; returns at once."""
         if self._lists is None or not answer:
             return
@@ -56,7 +58,7 @@ class Feedback:
         ]
         self._lists.put(
             Impression(
-                request_id, request.user_id, time.time(), version, answer.policy, None, 1 + request.offset,
+                request_id, request.user_id, time.time(), version, answer.policy, variant, 1 + request.offset,
                 request.is_plain, items, answer.best,
             )
         )  # fmt: skip

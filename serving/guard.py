@@ -15,11 +15,11 @@ from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
 from serving.problems import PROBLEMS
 from serving.remembering import Remembered
+from serving.steps import Nobody, Watch, in_thread
 from serving.store.keys import Key, Keys, Scope
 
 REMEMBERED_SECONDS = 5.0
@@ -47,9 +47,10 @@ def _is_loopback(host: str) -> bool:
 class Guard:
     """Lets requests through, or answers 401, 403 or 429."""
 
-    def __init__(self, keys: Keys, settings: ServeConfig) -> None:
+    def __init__(self, keys: Keys, settings: ServeConfig, watch: Watch | None = None) -> None:
         """Keys of the store that the service uses."""
         self._keys = keys
+        self._watch = watch or Nobody()
         self._is_on = is_guarded(settings)
         self._remembered: Remembered[str, tuple[float, Key]] = Remembered(_MOST_REMEMBERED)
         # a window of ten seconds lets a second's worth of haste pass
@@ -57,8 +58,8 @@ class Guard:
         self._limit = RateLimitItemPerSecond(rate * _WINDOW_SECONDS, _WINDOW_SECONDS) if rate else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def router(self, scope: Scope) -> APIRouter:
-        """For routes below /v1 that want this scope."""
+    def router(self, scope: Scope, prefix: str = "/v1") -> APIRouter:
+        """For routes below a prefix that want this scope."""
         guard = self
 
         class GuardedRoute(APIRoute):
@@ -74,7 +75,7 @@ class Guard:
                 return checked
 
         return APIRouter(
-            prefix="/v1", route_class=GuardedRoute, responses=PROBLEMS, dependencies=[Depends(_scheme)]
+            prefix=prefix, route_class=GuardedRoute, responses=PROBLEMS, dependencies=[Depends(_scheme)]
         )
 
     async def check(self, request: Request, scope: Scope) -> None:
@@ -100,7 +101,7 @@ class Guard:
             ):  # who tries one after the other is slowed down; not who was seen, by others of an address
                 self._count(address, is_one_more=False)
             try:
-                key = await run_in_threadpool(self._keys.find, shown)
+                key = await in_thread(self._watch, self._keys.find, shown)
             except SQLAlchemyError:
                 if key is None or now - at >= _TRUSTED_SECONDS:
                     raise

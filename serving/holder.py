@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.layout import Layout
+from pipelines.core.sections.rules import RulesConfig
 from serving.recommender import Recommender
 from serving.requests import Request
 
@@ -21,23 +22,32 @@ class CurrentRecommender:
     loaded is refused, once, until it is published again; the old one goes on answering.
     """
 
-    def __init__(self, out: Path, reload_seconds: float, threads: int = 1) -> None:
+    def __init__(
+        self, out: Path, reload_seconds: float, threads: int = 1, rules: RulesConfig | None = None
+    ) -> None:
         """Load the version in service, then look for newer ones from a thread of its own.
 
         Args:
             out: of the build.
             reload_seconds: between two looks.
             threads: that rank.
+            rules: in place of each version's own.
 
         Raises:
             ArtefactError: nothing is published, or it is not whole.
+            ConfigError: the rules do not fit it.
 
         """
         self._layout = Layout(out)
         self._threads = threads
+        self._rules = rules
         self._model = self._load(current_version(self._layout))
         self._refused = ""
         self._complaint = ""
+        self.refusals = 0
+        """Publications that could not be loaded, so far."""
+        self.refuses = False
+        """Whether what is published now is refused: what is served is another version."""
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._watch, args=(reload_seconds,), name="kindling-reload", daemon=True
@@ -54,11 +64,7 @@ class CurrentRecommender:
         self._thread.join(timeout=10)
 
     def _load(self, version: str, previous: Recommender | None = None) -> Recommender:
-        root = self._layout.bundle(version)
-        # the encoder is the largest thing in memory: the same one goes on, it is not loaded beside itself
-        shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
-        model = Recommender(root, shared, self._threads)
-        model.recommend(Request(query="warm up", n=1))
+        model = load_version(self._layout, version, self._threads, previous, self._rules)
         if previous is not None:
             log.info("version %s takes the place of %s", model.version, previous.version)
         return model
@@ -76,8 +82,12 @@ class CurrentRecommender:
             if version != self._model.version and publication != self._refused:
                 self._model = self._load(version, self._model)
             self._complaint = ""
+            self.refuses = version != self._model.version
         # whatever is wrong with what was published, this thread must live to load what comes after
         except Exception as e:
+            self.refuses = True
+            if str(e) != self._complaint or publication not in ("", self._refused):
+                self.refusals += 1
             self._refused = publication or self._refused
             if str(e) != self._complaint:
                 log.error("what is published is refused, %s goes on answering: %s", self._model.version, e)
@@ -87,3 +97,31 @@ class CurrentRecommender:
         """Names one act of publishing: the same version put right and published again has another name."""
         paths = (self._layout.current, BundlePaths(self._layout.bundle(version)).manifest)
         return " ".join([version, *(str(path.stat().st_mtime_ns) for path in paths)])
+
+
+def load_version(
+    layout: Layout,
+    version: str,
+    threads: int,
+    previous: Recommender | None = None,
+    rules: RulesConfig | None = None,
+) -> Recommender:
+    """Load a version, check it and ask it once.
+
+    Args:
+        layout: of the build.
+        version: its name.
+        threads: that rank.
+        previous: in memory. The encoder is the largest thing there: the same one goes on, not loaded beside itself.
+        rules: in place of its own.
+
+    Raises:
+        ArtefactError: the version is gone or not whole.
+        ConfigError: the rules do not fit it.
+
+    """
+    root = layout.bundle(version)
+    shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
+    model = Recommender(root, shared, threads, rules)
+    model.recommend(Request(query="warm up", n=1))
+    return model

@@ -13,26 +13,50 @@ from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
 from serving.answering import Current, in_service
-from serving.bodies import EncodeAnswer, EncodeBody, Id, ItemFields, ItemFieldsBody, SimilarAnswer, Withdrawn
+from serving.bodies import (
+    FIELDS,
+    EncodeAnswer,
+    EncodeBody,
+    Id,
+    ItemFields,
+    ItemFieldsBody,
+    SimilarAnswer,
+    Withdrawn,
+)
 from serving.limits import check_count, check_text
 from serving.problems import PROBLEMS
 from serving.records import own_columns, to_row
+from serving.steps import Watch, in_thread
 from serving.store.store import Store
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: PROBLEMS[422]}
 
 
-def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
+def add_items(router: APIRouter, current: Current, limits: ServeConfig, watch: Watch) -> None:
     """`/items/.../similar` and `/encode`."""
 
-    @router.get("/items/{item_id:id}/similar", response_model=SimilarAnswer, responses=_UNKNOWN)
-    async def similar(item_id: Id, n: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
+    @router.get(
+        "/items/{item_id:id}/similar",
+        response_model=SimilarAnswer,
+        response_model_exclude_unset=True,
+        responses=_UNKNOWN,
+    )
+    async def similar(
+        item_id: Id,
+        n: Annotated[int, Query(ge=1)] = 10,
+        fields: Annotated[list[str] | None, Query(description=FIELDS)] = None,
+    ) -> SimilarAnswer:
         """The items most like one of them, by text and behaviour."""
         model = in_service(current)
         if item_id not in model.catalogue:
             raise _no_item(item_id)
-        found = await run_in_threadpool(model.similar, item_id, n)
-        items = [{"item_id": i, "score": score, "rank": rank} for rank, (i, score) in enumerate(found, 1)]
+        found = await in_thread(watch, model.similar, item_id, n)
+        wanted = list(dict.fromkeys(fields or []))
+        items = [
+            {"item_id": i, "score": score, "rank": rank}
+            | ({"metadata": model.metadata(i, wanted)} if wanted else {})
+            for rank, (i, score) in enumerate(found, 1)
+        ]
         return SimilarAnswer.model_validate({"model_version": model.version, "items": items})
 
     @router.post("/encode", response_model=EncodeAnswer)
@@ -42,7 +66,7 @@ def add_items(router: APIRouter, current: Current, limits: ServeConfig) -> None:
         for text in body.texts:
             check_text("texts", text, limits)
         model = in_service(current)
-        vectors = await run_in_threadpool(model.encode, body.texts)
+        vectors = await in_thread(watch, model.encode, body.texts)
         return EncodeAnswer(model_version=model.version, encoder=model.encoder_name, vectors=vectors.tolist())
 
 

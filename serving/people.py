@@ -9,7 +9,6 @@ from functools import partial
 from fastapi import APIRouter
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import Config, ServeConfig
 from pipelines.core.errors import InputError
@@ -29,15 +28,19 @@ from serving.bodies import (
     UserBody,
 )
 from serving.limits import check_count, check_text
+from serving.metrics import Meters
+from serving.steps import Watch, in_thread
 from serving.store.store import Outcome, Store, StoredEvent
 
 _MOST_TOGETHER = 32
 """Requests whose events are written in one transaction: a disk makes few of them a second."""
 
 
-def add_people(router: APIRouter, current: Current, store: Store, limits: ServeConfig) -> None:
+def add_people(
+    router: APIRouter, current: Current, store: Store, limits: ServeConfig, meters: Meters, watch: Watch
+) -> None:
     """`/events` and `/users`."""
-    events = Batcher(partial(_write, store), _MOST_TOGETHER, "kindling-events")
+    events = Batcher(partial(_write, store), _MOST_TOGETHER, "kindling-events", watch)
 
     @router.post("/events", response_model=EventsAnswer)
     async def add_events(body: EventsBody) -> EventsAnswer:
@@ -48,6 +51,7 @@ def add_people(router: APIRouter, current: Current, store: Store, limits: ServeC
         """
         given = _events(body, in_service(current).config, limits)
         outcomes = await events(given)
+        meters.acknowledged(given, outcomes)
         return EventsAnswer(
             events=[
                 Acknowledged(event_id=event.event_id, outcome=outcome)
@@ -63,13 +67,13 @@ def add_people(router: APIRouter, current: Current, store: Store, limits: ServeC
         """
         if body.former_id == user_id:
             raise InputError("former_id is the user itself; expected the id that they had before.")
-        moved = await run_in_threadpool(store.merge, user_id, body.former_id)
+        moved = await in_thread(watch, store.merge, user_id, body.former_id)
         return Merged(user_id=user_id, moved_events=moved)
 
     @router.get("/users/{user_id:id}", response_model=UserAnswer)
     async def get_user(user_id: Id) -> UserAnswer:
         """What is stored of a user: what they say of themselves, and their newest events."""
-        person = (await run_in_threadpool(store.people, [user_id], limits.max_events))[user_id]
+        person = (await in_thread(watch, store.people, [user_id], limits.max_events))[user_id]
         return UserAnswer(
             user_id=user_id,
             description=person.description,
@@ -85,13 +89,13 @@ def add_people(router: APIRouter, current: Current, store: Store, limits: ServeC
     async def put_user(user_id: Id, body: UserBody) -> UserAnswer:
         """Write down what a user says of themselves, in place of what they said; personal data is taken out."""
         text = _without_personal_data(body.description, in_service(current).config, limits)
-        await run_in_threadpool(store.put_user, user_id, text)
+        await in_thread(watch, store.put_user, user_id, text)
         return await get_user(user_id)
 
     @router.delete("/users/{user_id:id}", response_model=Forgotten)
     async def forget_user(user_id: Id) -> Forgotten:
         """Delete a user's events and words; what a published version knows of them is not used any more."""
-        return Forgotten(user_id=user_id, deleted_events=await run_in_threadpool(store.forget, user_id))
+        return Forgotten(user_id=user_id, deleted_events=await in_thread(watch, store.forget, user_id))
 
 
 def _write(store: Store, batch: Sequence[list[StoredEvent]]) -> Sequence[list[Outcome] | Exception]:

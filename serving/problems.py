@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import InputError
+from serving.overload import Admission
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def add_errors(app: FastAPI, limits: ServeConfig) -> None:
         headers = {"Retry-After": "1"} if status == 503 else None
         return JSONResponse(content.model_dump(), status, headers, media_type="application/problem+json")
 
+    app.add_middleware(Admission, problem=problem, limits=limits)
     app.add_middleware(_Identify, problem=problem, most_bytes=limits.max_body_bytes)
 
     @app.exception_handler(InputError)
@@ -100,6 +102,7 @@ def add_errors(app: FastAPI, limits: ServeConfig) -> None:
     @app.exception_handler(SQLAlchemyError)
     async def store_fails(request: Request, error: SQLAlchemyError) -> Response:
         # its message quotes the statement, and with it what users did
+        request.state.refusal = "store"
         log.error("request %s: the store fails: %s", request.state.request_id, type(error).__name__)
         return problem(
             request,
@@ -110,6 +113,7 @@ def add_errors(app: FastAPI, limits: ServeConfig) -> None:
 
     @app.exception_handler(NotReadyError)
     async def not_ready(request: Request, _error: NotReadyError) -> Response:
+        request.state.refusal = "not_ready"
         return problem(request, 503, "Not ready", "no version of the model is loaded yet; try again shortly")
 
 

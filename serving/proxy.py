@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import shutil
 import socket
@@ -56,6 +57,7 @@ def choose_proxy(config: Config) -> Proxy:
         os.environ[_ENABLE] = "0"
         return "Python proxy"
     os.environ.update(_environment())
+    os.environ["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(math.ceil(config.serve.drain_seconds))
     return "HAProxy"
 
 
@@ -92,7 +94,6 @@ def _environment() -> Mapping[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         # Ray waits so long before it stops a replica, for balancers outside to look elsewhere; there are none
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": _DRAIN_SECONDS,
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
         # a killed HAProxy is missed after three checks: 24 seconds at Ray's ten between them
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
     }

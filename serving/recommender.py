@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import pairwise
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,37 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from pipelines.core.als import confidences, prior_share, row_regularization
-from pipelines.core.blend import blend, item_vectors, pad, text_profile
+from pipelines.core.arrange import arrange
+from pipelines.core.audience import place_item
+from pipelines.core.blend import features, item_vectors
 from pipelines.core.bundle import BundlePaths, check_bundle, current_version
 from pipelines.core.config import Config, load_config
 from pipelines.core.diversity import diversify
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, InputError
-from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in, row_precision
+from pipelines.core.foldin import row_precision
 from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
-from pipelines.core.lexical import load as load_lexical
-from pipelines.core.passing import Evidence, with_passed
-from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted
-from pipelines.core.schema import MAX_WEIGHT, N_INTERACTIONS, N_WANTED, USER_ID
+from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, add
+from pipelines.core.schema import N_INTERACTIONS, N_WANTED
+from pipelines.core.sections.rules import RulesConfig
 from pipelines.core.storage import read_json, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
 from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
-from serving.remembering import Remembered
-from serving.requests import Answer, Event, Recommended, Request, Source
-from serving.understanding import Known, Understood, Words, merge_events
+from serving.interview import Asked, Interviewer, Reply
+from serving.metadata import Json, metadata
+from serving.requests import Answer, Recommended, Request, Source
+from serving.rules import Ruled, Ruling
+from serving.steps import step
+from serving.understanding import Understood, Words, look_deeper
+from serving.users import Users, load_maps
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[Any]
-_MOST_TEXTS = 4096
-"""Whose profiles are remembered: 8 MB at 512 numbers each."""
+IntArray = npt.NDArray[np.int64]
+_CAPPED_DEPTH = 4
+"""Times more items are ranked at first where caps will pass some over."""
 
 
 class Recommender:
@@ -46,40 +50,41 @@ class Recommender:
 
     Raises:
         ArtefactError: the bundle is incomplete, corrupt, or was made with another encoder.
+        ConfigError: a business rule does not fit the items.
 
     """
 
-    def __init__(self, root: Path, encoder: Encoder | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        root: Path,
+        encoder: Encoder | None = None,
+        threads: int = 1,
+        rules: RulesConfig | None = None,
+    ) -> None:
         """Load and check the bundle in `root`.
 
         Args:
             root: of the bundle.
             encoder: shared if it is the one the bundle was made with.
             threads: that rank.
+            rules: of the shop, in place of the bundle's.
 
         """
         self.manifest: dict[str, Any] = check_bundle(root)
         paths = BundlePaths(root)
         self.config: Config = load_config(paths.config)
         self.version: str = self.manifest["version"]
-        self._user_rows = {
-            u: row for row, u in enumerate(pq.read_table(paths.users).column(USER_ID).to_pylist())
-        }
-        self._users = read_tensors(paths.user_arrays)
-        del self._users["factors"]  # a user's factor is solved again for each request
-        self._maps = read_tensors(paths.text_maps)
-        for name in (
-            "user_map",
-            "item_map",
-            "user_gramian",
-            "item_gramian",
-        ):  # as a user is solved for, not once a request
-            self._maps[name] = self._maps[name].astype(np.float64)
-        self._lexical = load_lexical(paths.lexical)
-        self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
+        self._maps = load_maps(paths)
         self.catalogue = self._load_items(paths, threads)
-        self._explorer = Explorer(self.config, self.catalogue.bundle, self._maps["item_map"])
         self.encoder = encoder or self._load_encoder(paths)
+        self.users = Users(
+            self.config, paths, self.encoder, self._maps, self.catalogue.bundle.profiles.shape[1]
+        )
+        kinds = self.config.data.event_weights
+        self._ruling = Ruling(self.config.rules if rules is None else rules, kinds)
+        self._ruling.over(self.catalogue)
+        self._explorer = Explorer(self.config, self.catalogue.bundle, self._maps["item_map"])
+        self._interviewer = Interviewer(self.config, self.catalogue.bundle, self._maps, self.users.arrays)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
         table, arrays = pq.read_table(paths.items), read_tensors(paths.item_arrays)
@@ -117,12 +122,13 @@ class Recommender:
 
     def knows_user(self, user_id: str) -> bool:
         """Whether the build has seen this user."""
-        return user_id in self._user_rows
+        return user_id in self.users.rows
 
     def with_late(self, items: Items | None) -> Recommender:
         """The same version with these items beside its own; shares everything else."""
         other = copy.copy(self)
         other.catalogue = self.catalogue.with_late(items)
+        other._ruling = self._ruling.following(other.catalogue)
         return other
 
     @property
@@ -136,18 +142,23 @@ class Recommender:
         return self._maps["user_gramian"]
 
     @property
+    def user_ids(self) -> list[str]:
+        """Of this version, in row-number order."""
+        return list(self.users.rows)
+
+    @property
     def n_users(self) -> int:
         """Of this version."""
-        return len(self._user_rows)
+        return len(self.users.rows)
 
     @property
     def n_text(self) -> int:
         """Columns of a profile that are of its text; extra blocks come after them."""
-        return len(self._maps["item_mean"])
+        return self.users.n_text
 
     def item_profiles(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) as in a build, with nothing in extra blocks."""
-        return self._text_profiles(texts, [self._maps["item_mean"]] * len(texts))
+        return self.users.item_profiles(texts)
 
     def popularity(self, wanted: npt.NDArray[np.int64], factors: FloatArray) -> FloatArray:
         """(n,) scores: most wanted first; items nobody touched in the order of the model's mean user."""
@@ -157,9 +168,20 @@ class Recommender:
 
     def user_factor(self, request: Request) -> FloatArray:
         """(F,) of who asks, folded in."""
-        (words,) = self._words([request])
-        _, folded = self._user(self._understand(request, words), split=False)
+        (words,) = self.users.words([request])
+        known = self.users.understand(request, words, self.catalogue)
+        _, folded = self.users.solve(known, self.catalogue, split=False)
         return folded.total.astype(np.float32)
+
+    def count_cold(self, item_ids: Sequence[str]) -> int:
+        """How many of these items nobody had touched in training."""
+        rows = self.catalogue.rows_of(item_ids)
+        return int(np.count_nonzero(~self.catalogue.has_behaviour(rows)))
+
+    @property
+    def built_at(self) -> float:
+        """When this version was made, seconds since 1970."""
+        return datetime.fromisoformat(self.manifest["created_at"]).timestamp()
 
     @property
     def encoder_name(self) -> str:
@@ -175,16 +197,60 @@ class Recommender:
 
         """
         self._check_n(n)
-        best = self.catalogue.similar(self.catalogue.row(item_id), n)
-        return [
-            (self.catalogue.id(row), score)
-            for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True)
-        ]
+        rules = self._ruling.over(self.catalogue)
+        allowed = rules.may_show if rules else None
+        return self._named(self.catalogue.similar(self.catalogue.row(item_id), n, allowed))
+
+    def nearest(self, vector: FloatArray, n: int) -> list[tuple[str, float]]:
+        """The items that may be shown with the largest cosines to a vector, see `place_text`.
+
+        Raises:
+            InputError: n out of range.
+
+        """
+        self._check_n(n)
+        rules = self._ruling.over(self.catalogue)
+        return self._named(self.catalogue.near(vector, n, rules.may_show if rules else None))
+
+    def _named(self, best: Ranked) -> list[tuple[str, float]]:
+        pairs = zip(best.rows.tolist(), best.scores.tolist(), strict=True)
+        return [(self.catalogue.id(row), score) for row, score in pairs]
+
+    def place_text(self, text: str) -> FloatArray:
+        """(F + E,) what a new item with this text, which nobody has touched, would be served by."""
+        return place_item(self.item_profiles([text])[0], self.item_map, self.config.blend)
+
+    def understand(self, requests: Sequence[Request]) -> list[Understood]:
+        """What each request amounts to before it is ranked.
+
+        Raises:
+            InputError: what is wrong with the first that cannot be answered.
+
+        """
+        asked = zip(requests, self.users.words(requests), strict=True)
+        return [self._prepare(place, request, words) for place, (request, words) in enumerate(asked)]
+
+    def metadata(self, item_id: str, fields: Sequence[str]) -> dict[str, Json]:
+        """These columns of an item of this catalogue.
+
+        Raises:
+            InputError: an unknown column.
+
+        """
+        self._check_fields(fields)
+        return metadata(self.catalogue, self.catalogue.row(item_id), fields)
+
+    def _check_fields(self, fields: Sequence[str]) -> None:
+        known = self.catalogue.columns
+        for name in fields:
+            if name not in known:
+                raise InputError(f"fields: no column {name[:80]!r}; the items have {', '.join(known)}.")
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) of length 1, zeros for an empty text: the encoder's vectors, as it reads texts in a build."""
         limit = self.config.serve.max_text_chars
-        return self.encoder.encode([truncate_text(clean_text(text), limit) for text in texts])
+        with step("encode", len(texts)):
+            return self.encoder.encode([truncate_text(clean_text(text), limit) for text in texts])
 
     def title(self, item_id: str) -> str:
         """An item's title, or the beginning of its text where it has none."""
@@ -214,17 +280,24 @@ class Recommender:
         """What `recommend` answers to each, or what it raises: texts are encoded and items ranked in one go."""
         answers: list[Answer | InputError] = [Answer() for _ in requests]
         understood: list[Understood] = []
-        for place, (request, words) in enumerate(zip(requests, self._words(requests), strict=True)):
+        for place, (request, words) in enumerate(zip(requests, self.users.words(requests), strict=True)):
             try:
                 understood.append(self._prepare(place, request, words))
             except InputError as e:
                 answers[place] = e
-        catalogue = self.catalogue
-        wanted = [self._wanted(u) for u in understood]
-        found = iter(catalogue.best([w for several in wanted for w in several]))
-        for u, several in zip(understood, wanted, strict=True):
-            best = [next(found) for _ in several] or [self._most_popular(u)]
-            answers[u.place] = self._answer(u, self._choose(u, best))
+        while understood:
+            wanted = [self._wanted(u) for u in understood]
+            every = [w for several in wanted for w in several]
+            with step("rank", len(every)):
+                found = iter(self.catalogue.best(every))
+            too_short = []
+            for u, several in zip(understood, wanted, strict=True):
+                chosen = self._choose(u, [next(found) for _ in several] or [self._most_popular(u)])
+                if chosen is None:
+                    too_short.append(look_deeper(u))
+                else:
+                    answers[u.place] = self._answer(u, chosen)
+            understood = too_short
         return answers
 
     def _wanted(self, asked: Understood) -> list[Wanted]:
@@ -237,18 +310,24 @@ class Recommender:
         return self._explorer.wanted(asked.wanted, exploration, self.catalogue)
 
     def _exploration(self, asked: Understood) -> Exploration | None:
-        """How this list explores; later pages, various lists, the caller's candidates and strangers' do not."""
+        """How this list explores; later pages, various lists, the caller's candidates and strangers' do not.
+
+        Nor do lists with caps or pins: what those leave has no simple probability.
+        """
         request, exploration = asked.request, asked.request.exploration
         if exploration is None or exploration.settings.policy == "none" or asked.wanted is None:
+            return None
+        if asked.ruled.caps or asked.ruled.pins:
             return None
         may = not request.offset and request.among is None and self._diversity(request) == 0
         return exploration if may else None
 
-    def _choose(self, asked: Understood, best: Sequence[Ranked]) -> Chosen:
-        """The places of the list, from what the ranker found."""
+    def _choose(self, asked: Understood, best: Sequence[Ranked]) -> Chosen | None:
+        """The places of the list, from what the ranker found; None: more items have to be ranked to say."""
         exploration = self._exploration(asked)
         if exploration is None:
-            return as_ranked(self._page(asked, best[0]))
+            page = self._page(asked, best[0])
+            return None if page is None else as_ranked(page)
         return self._explorer.choose(
             best, asked.request.n, exploration, self.catalogue, lambda: self._solved(asked)
         )
@@ -257,27 +336,52 @@ class Recommender:
         """The user's row with its precision."""
         assert asked.parts is not None  # noqa: S101 - of somebody who is known
         profile, folded = asked.parts
-        lam, _ = self._pull(asked.known)
-        known = self._evidence(asked.known, profile)
+        lam, _ = self.users.pull(asked.known)
+        known = self.users.evidence(asked.known, profile, self.catalogue)
         return Solved(folded.total, row_precision(known.factors, known.confidences, known.gramian, lam))
+
+    def questions(self, request: Request, answers: Sequence[Reply]) -> list[Asked]:
+        """The n items to ask this user about next, see `core.onboarding`; fewer when filters leave fewer.
+
+        Args:
+            request: who is asked; a query, offset and explanations have no meaning here.
+            answers: what they said so far.
+
+        Raises:
+            InputError: n out of range, an unknown or repeated item in answers, an unknown filter.
+
+        """
+        self._check_n(request.n)
+        (words,) = self.users.words([request])
+        known = self.users.understand(request, words, self.catalogue)
+        alone = self.users.words_alone(request, known, self.catalogue)
+        return self._interviewer.ask(self.catalogue, request, known, alone, answers)
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
         self._check_n(request.n, request.offset)
-        known = self._understand(request, words)
+        self._check_fields(request.fields)
         items = self.catalogue
+        rules = self._ruling.over(items) if request.rules else None
+        known = self.users.understand(request, words, items, rules)
         allowed = items.mask(request.filter) if request.filter else None
         left_out = np.concatenate([items.hidden, known.touched, items.rows_of(request.exclude_ids)])
         if request.among is not None:
             allowed, left_out = items.among(items.rows_of(request.among)), np.zeros(0, dtype=np.int64)
-        if not len(known.words) and not len(known.event_items) and not self._has_own_text(known.stored_row):
-            return Understood(place, request, known, allowed, left_out)
-        profile, folded = self._user(known, request.explain)
-        user = blend(
-            folded.total.astype(np.float32), profile.total.astype(np.float32), self.config.blend.gamma
-        )
-        wanted = Wanted(user, self._depth(request), allowed, left_out)
-        return Understood(place, request, known, allowed, left_out, wanted, (profile, folded))
+        user, parts, ruled = None, None, Ruled()
+        if len(known.words) or len(known.event_items) or self.users.has_own_text(known.stored_row):
+            with step("fold_in"):
+                parts = self.users.solve(known, items, split=request.explain)
+            user = self.users.vector(request, *parts)
+        if rules is not None:
+            ruled, allowed, left_out = self._ruling.rule(
+                rules, user, allowed, left_out, whole=request.among is not None
+            )
+        depth = self._depth(request, ruled)
+        wanted = None
+        if user is not None:
+            wanted = Wanted(user, depth, allowed, left_out, ruled.additions, ruled.unit)
+        return Understood(place, request, known, allowed, left_out, depth, ruled, wanted, parts)
 
     def _check_n(self, n: int, offset: int = 0) -> None:
         most = self.config.serve.max_n
@@ -291,22 +395,40 @@ class Recommender:
     def _diversity(self, request: Request) -> float:
         return self.config.serve.diversity if request.diversity is None else request.diversity
 
-    def _depth(self, request: Request) -> int:
+    def _depth(self, request: Request, ruled: Ruled) -> int:
         """Items to rank: up to the end of the page; to choose various ones from, always as many, or pages would mix."""
-        return self.config.serve.max_n if self._diversity(request) > 0 else request.offset + request.n
+        if self._diversity(request) > 0:
+            return self.config.serve.max_n
+        return (request.offset + request.n) * (_CAPPED_DEPTH if ruled.caps else 1)
 
-    def _page(self, asked: Understood, best: Ranked) -> Ranked:
-        """The places that the request is about."""
-        request = asked.request
+    def _page(self, asked: Understood, best: Ranked) -> Ranked | None:
+        """The places that the request is about; None: more items have to be ranked to say."""
+        request, ruled = asked.request, asked.ruled
         end, weight = request.offset + request.n, self._diversity(request)
-        places = np.arange(min(end, len(best.rows)))
+        order = np.arange(len(best.rows))
         if weight > 0:
-            places = diversify(best.scores, self.catalogue.vectors(best.rows), end, weight)
-        places = places[request.offset :]
-        return Ranked(best.rows[places], best.scores[places])
+            count = len(order) if ruled.caps else end
+            order = diversify(best.scores, self.catalogue.vectors(best.rows), count, weight)
+        if not ruled.caps and not ruled.pins:
+            places = order[request.offset : end]
+            return Ranked(best.rows[places], best.scores[places])
+        is_all = weight > 0 or len(best.rows) < asked.depth or asked.depth >= len(self.catalogue)
+        found = arrange(best.rows[order].tolist(), end, ruled.caps, ruled.pins, is_all=is_all)
+        if found is None:
+            return None
+        rows = np.array(found[request.offset :], dtype=np.int64)
+        return Ranked(rows, self._scores(rows, asked))
+
+    def _scores(self, rows: IntArray, asked: Understood) -> FloatArray:
+        """(n,) of some items, for who asks."""
+        if asked.wanted is None:
+            scores = self.catalogue.popularity(rows)
+        else:
+            scores = np.asarray(np.einsum("ij,j->i", self.catalogue.vectors(rows), asked.wanted.user))
+        return add(scores, rows, asked.ruled.additions, asked.ruled.unit)
 
     def _answer(self, asked: Understood, chosen: Chosen) -> Answer:
-        explain, best = asked.request.explain, chosen.ranked
+        explain, fields, best = asked.request.explain, asked.request.fields, chosen.ranked
         answer = Answer()
         answer.policy, answer.scores = chosen.policy, best.scores.tolist()
         answer.best = [self.catalogue.id(row) for row in chosen.best.tolist()]
@@ -315,145 +437,21 @@ class Recommender:
             self._sources(best.rows, asked), strict=True,
         )  # fmt: skip
         for rank, (row, score, bonus, propensity, source) in enumerate(places, 1 + asked.request.offset):
-            parts = self._explain(row, score, asked) if explain else None
+            parts = self._explain(row, asked) if explain else None
             if parts is not None and bonus:
                 parts["exploration"] = bonus
             told = None if chosen.policy == "none" else propensity
-            answer.append(Recommended(self.catalogue.id(row), score + bonus, rank, source, parts, told))
+            beside = metadata(self.catalogue, row, fields) if fields else None
+            answer.append(
+                Recommended(self.catalogue.id(row), score + bonus, rank, source, parts, told, beside)
+            )
         return answer
 
-    def _words(self, requests: Sequence[Request]) -> list[Words]:
-        """The texts of all requests, encoded together."""
-        settings, limit = self.config.blend, self.config.serve.max_text_chars
-        names, texts, weights, cuts = [], [], [], [0]
-        for request in requests:
-            for name, text, weight in (
-                ("your words", request.user_text, settings.own_text_items),
-                ("your query", request.query, settings.query_items),
-            ):
-                cleaned = truncate_text(clean_text(text), limit) if text else ""
-                if cleaned:
-                    names.append(name)
-                    texts.append(cleaned)
-                    weights.append(weight)
-            cuts.append(len(names))
-        vectors = self._encode(texts, names)
-        return [Words(names[a:b], vectors[a:b], weights[a:b]) for a, b in pairwise(cuts)]
-
-    def _understand(self, request: Request, given: Words) -> Known:
-        row = None
-        if request.user_id is not None and not request.is_forgotten:
-            row = self._user_rows.get(request.user_id)
-        names, words, weights = given.names, given.vectors, given.weights
-        if row is not None and "your words" not in names and self._has_own_text(row):
-            names, weights = ["your profile", *names], [self.config.blend.own_text_items, *weights]
-            words = np.concatenate([self._users["own_texts"][row][None], words])
-        items, amounts = self._history(row)
-        items = self.catalogue.current(items)
-        touched, old = items, merge_events(items, amounts)
-        merged, new_take_part = old, False
-        events = [*(e for e in request.stored if self._knows_event(e)), *request.events]
-        if events:
-            new_items, new_amounts = self._new_events(events)
-            touched = np.concatenate([items, new_items])
-            merged = merge_events(touched, np.concatenate([amounts, new_amounts]))
-            new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
-        passed = {self.catalogue.row(i): seen for i, seen in request.passed.items() if i in self.catalogue}
-        over = np.setdiff1d(np.array(list(passed), dtype=np.int64), touched)
-        return Known(
-            names, words, np.array(weights, dtype=np.float32), *merged, touched, row, new_take_part,
-            over, np.array([passed[row] for row in over.tolist()]),
-        )  # fmt: skip
-
-    def _encode(self, texts: list[str], names: list[str]) -> FloatArray:
-        """Text profiles: a user's words less the users' mean, a query less the items'; zeros in extra blocks.
-
-        Of texts that come again, as what a known user says of themselves, the encoder is not asked again.
-        """
-        width = self.catalogue.bundle.profiles.shape[1]
-        keys = [(name == "your words", text) for name, text in zip(names, texts, strict=True)]
-        found = {key: vector for key in set(keys) if (vector := self._texts.get(key)) is not None}
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
-        if missing:
-            means = [self._maps["user_mean" if is_own else "item_mean"] for is_own, _ in missing]
-            profiles = self._text_profiles([text for _, text in missing], means)
-            for key, vector in zip(missing, profiles, strict=True):
-                found[key] = vector
-                self._texts.put(key, vector)
-        return np.array([found[key] for key in keys], dtype=np.float32).reshape(len(keys), width)
-
-    def _text_profiles(self, texts: Sequence[str], means: Sequence[FloatArray]) -> FloatArray:
-        width = self.catalogue.bundle.profiles.shape[1]
-        if not texts:
-            return np.zeros((0, width), dtype=np.float32)
-        meaning = self.encoder.encode(texts)
-        raw = np.concatenate([meaning, self._lexical.transform(texts)], axis=1)
-        profiles = text_profile(raw, np.stack(means), meaning.shape[1], self.config.lexical.weight)
-        return pad(profiles, width)
-
-    def _has_own_text(self, row: int | None) -> bool:
-        return row is not None and bool(np.any(self._users["own_texts"][row]))
-
-    def _history(self, row: int | None) -> tuple[npt.NDArray[np.int64], FloatArray]:
-        if row is None:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        cut = slice(self._users["indptr"][row], self._users["indptr"][row + 1])
-        return self._users["indices"][cut].astype(np.int64), self._users["weights"][cut]
-
-    def _knows_event(self, event: Event) -> bool:
-        known = event.event is None or event.event in self.config.data.event_weights
-        return known and event.item_id in self.catalogue
-
-    def _new_events(self, events: Sequence[Event]) -> tuple[npt.NDArray[np.int64], FloatArray]:
-        rows, weights = [], []
-        for event in events:
-            if event.item_id not in self.catalogue:
-                raise InputError(f"events: item_id {event.item_id[:80]!r} is not in this catalogue.")
-            factor = 1.0 if event.event is None else self.config.data.event_weights.get(event.event)
-            if factor is None:
-                raise InputError(
-                    f"events: {event.event!r} is no event of this build; it knows "
-                    f"{', '.join(self.config.data.event_weights)}."
-                )
-            if not 0 < event.weight <= MAX_WEIGHT:
-                raise InputError(
-                    f"events: weight {event.weight} is not above 0 and at most {MAX_WEIGHT:.0f}."
-                )
-            rows.append(self.catalogue.row(event.item_id))
-            weights.append(factor * event.weight)
-        return np.array(rows, dtype=np.int64), np.array(weights, dtype=np.float32)
-
-    def _user(self, known: Known, split: bool = True) -> tuple[Profile, FoldedUser]:
-        settings = self.config
-        profile = build_profile(
-            known.words, known.word_weights, self.catalogue.profiles(known.event_items),
-            np.sign(known.event_weights), settings.blend.history_power,
-        )  # fmt: skip
-        lam, share = self._pull(known)
-        evidence = self._evidence(known, profile)
-        folded = fold_in(
-            evidence.profile, self._maps["user_map"], evidence.factors, evidence.confidences, evidence.gramian,
-            lam, share, split=split,
-        )  # fmt: skip
-        # what was passed over moves the user, and is no part of a score by itself
-        return profile, replace(folded, events=folded.events[: len(known.event_items)])
-
-    def _evidence(self, known: Known, profile: Profile) -> Evidence:
-        """What the user's row is solved from."""
-        events = Evidence(
-            profile, self.catalogue.factors(known.event_items),
-            confidences(known.event_weights, self.config.factorize.alpha), self._maps["item_gramian"],
-        )  # fmt: skip
-        return with_passed(events, self.catalogue.factors(known.passed_items), known.passed_looks, 1.0)
-
-    def _pull(self, known: Known) -> tuple[float, float]:
-        """Lam of this user's row, and what is left of the text's prediction."""
-        n_events, fit = np.array([len(known.event_items)], dtype=np.int32), self.config.factorize
-        lam = row_regularization(n_events, fit.user_regularization, fit.user_frequency_power)
-        return float(lam[0]), float(prior_share(n_events, fit.user_text_fade)[0])
-
     def _most_popular(self, asked: Understood) -> Ranked:
-        return self.catalogue.most_popular(self._depth(asked.request), asked.allowed, asked.left_out)
+        ruled = asked.ruled
+        return self.catalogue.most_popular(
+            asked.depth, asked.allowed, asked.left_out, ruled.additions, ruled.unit
+        )
 
     def _sources(self, rows: npt.NDArray[np.int64], asked: Understood) -> list[Source]:
         known = asked.known
@@ -464,23 +462,35 @@ class Recommender:
         behaviour: Source = "fold_in" if known.new_take_part else "hot"
         return [behaviour if is_hot else "text" for is_hot in self.catalogue.has_behaviour(rows)]
 
-    def _explain(self, row: int, score: float, asked: Understood) -> dict[str, float]:
-        """Shares of one score: what everybody gets, each text, each event."""
+    def _explain(self, row: int, asked: Understood) -> dict[str, float]:
+        """Shares of one score: what everybody gets, each text, each event, each business rule."""
         if asked.parts is None:
-            return {"popularity": score}
+            popularity = float(self.catalogue.popularity(np.array([row]))[0])
+            return {"popularity": popularity} | asked.ruled.parts(row)
         known, (profile, folded) = asked.known, asked.parts
         n_factors = self.catalogue.bundle.factors.shape[1]
         vector = self.catalogue.vectors(np.array([row]))[0].astype(np.float64)
-        y, p = vector[:n_factors], np.sqrt(self.config.blend.gamma) * vector[n_factors:]
-        parts = {"typical user": float(folded.constant @ y)}
+        y, p = vector[:n_factors], np.sqrt(self.users.gamma(asked.request)) * vector[n_factors:]
+        parts = self._appeal(row, float(folded.constant @ y), folded.constant)
         for name, x_part, p_part in zip(known.word_names, folded.words, profile.words, strict=True):
             parts[name] = float(x_part @ y + p_part @ p)
         for event, x_part, p_part in zip(known.event_items, folded.events, profile.events, strict=True):
             parts[f"item {self.catalogue.id(event)}"] = float(x_part @ y + p_part @ p)
-        return parts
+        return parts | asked.ruled.parts(row)
+
+    def _appeal(self, row: int, appeal: float, constant: npt.NDArray[np.float64]) -> dict[str, float]:
+        """What an item has for everybody, split into what its text says of it and what others did with it."""
+        rows = np.array([row])
+        if not self.catalogue.has_behaviour(rows)[0]:
+            return {"this item's text": appeal}
+        (text,) = features(self.catalogue.profiles(rows)) @ self._maps["item_map"]
+        by_text = float(constant @ text)
+        return {"this item's text": by_text, "what others did": appeal - by_text}
 
 
-def load_current(out: Path, encoder: Encoder | None = None, threads: int = 1) -> Recommender:
+def load_current(
+    out: Path, encoder: Encoder | None = None, threads: int = 1, rules: RulesConfig | None = None
+) -> Recommender:
     """The version in service under `out`.
 
     Raises:
@@ -488,4 +498,4 @@ def load_current(out: Path, encoder: Encoder | None = None, threads: int = 1) ->
 
     """
     layout = Layout(out)
-    return Recommender(layout.bundle(current_version(layout)), encoder, threads)
+    return Recommender(layout.bundle(current_version(layout)), encoder, threads, rules)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from serving.exploring import Exploration
 from serving.filters import Filter
+from serving.metadata import Json
 
 Source = Literal["text", "fold_in", "hot", "fallback"]
 
@@ -45,10 +46,13 @@ class Request:
         n: length of the list.
         offset: places before it that were shown already.
         diversity: 0 to 1, see `pipelines.core.diversity`; None: as `serve.diversity` says.
+        gamma: weight of the text-text term in place of `blend.gamma`; None: as the version has it.
         exclude_ids: never answered.
         filter: column to condition on item metadata, see `serving.filters`.
+        rules: whether the business rules hold.
         explain: split each score.
         exploration: how the list may try something; None: it does not.
+        fields: columns of the items to answer with each.
 
     """
 
@@ -63,8 +67,10 @@ class Request:
     n: int = 10
     offset: int = 0
     diversity: float | None = None
+    gamma: float | None = None
     exclude_ids: Sequence[str] = ()
     filter: Filter = field(default_factory=dict)
+    rules: bool = True
     explain: bool = False
     exploration: Exploration | None = None
 
@@ -73,6 +79,8 @@ class Request:
         """Whether nothing is asked but a list for the user."""
         words = self.user_text or self.query
         return not (words or self.events or self.among is not None or self.exclude_ids or self.filter)
+
+    fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class Recommended:
             took part, `hot` where both are known by behaviour, `fallback` where nothing is known of the user.
         parts: with `explain`, named shares that add up to the score.
         propensity: of this item at this place, where the list explores.
+        metadata: the columns asked for.
 
     """
 
@@ -96,6 +105,7 @@ class Recommended:
     source: Source
     parts: dict[str, float] | None = None
     propensity: float | None = None
+    metadata: dict[str, Json] | None = None
 
 
 class Answer(list[Recommended]):

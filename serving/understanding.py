@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,18 +11,21 @@ from pipelines.core.aggregate import ROUNDING
 from pipelines.core.foldin import FoldedUser, Profile
 from pipelines.core.ranking import Wanted
 from serving.requests import Request
+from serving.rules import Ruled
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+_DEEPER = 4
+"""Times more items are ranked where caps have left too few."""
 
 
 @dataclass(frozen=True)
 class Known:
     """What a request amounts to: words and events with their vectors, and what must not be shown.
 
-    `touched` are all items of the user, `event_items` those whose weights do not cancel. New events take part
-    when they change what the history alone says. `passed_items` were shown and not touched, `passed_looks` says how
-    surely they were looked at.
+    `touched` are the items that the user has seen, `event_items` those whose weights do not cancel. New events take
+    part when they change what the history alone says. `passed_items` were shown and not touched, `passed_looks` says
+    how surely they were looked at.
     """
 
     word_names: list[str]
@@ -55,7 +58,9 @@ class Understood:
         request: as it came.
         known: what it amounts to.
         allowed: (I,) items that meet its filter; None: it has none.
-        left_out: rows of items that are hidden, excluded or known to the user.
+        left_out: rows of items that are hidden, excluded or known to the user, and of pins.
+        depth: how many items to rank.
+        ruled: what business rules make of it.
         wanted: what to ask the ranker.
         parts: of the user, to explain scores by.
 
@@ -66,8 +71,17 @@ class Understood:
     known: Known
     allowed: BoolArray | None
     left_out: npt.NDArray[np.int64]
+    depth: int
+    ruled: Ruled
     wanted: Wanted | None = None
     parts: tuple[Profile, FoldedUser] | None = None
+
+
+def look_deeper(asked: Understood) -> Understood:
+    """The same request, a longer ranking."""
+    depth = _DEEPER * asked.depth
+    wanted = None if asked.wanted is None else replace(asked.wanted, n=depth)
+    return replace(asked, depth=depth, wanted=wanted)
 
 
 def merge_events(

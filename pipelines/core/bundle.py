@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,8 @@ from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
 from pipelines.core.storage import digest_file, read_json, write_json
 
+_MOST_EARLIER = 20
+"""Versions that were in service, of which the pointer tells."""
 SCHEMA_VERSION = 2
 """Raised when an older program could not read a newer bundle."""
 
@@ -42,6 +44,11 @@ class BundlePaths:
     def metrics(self) -> Path:
         """Figures of the build, the same file as `metrics.json` of the output directory."""
         return self.root / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The same as a self-contained HTML page; absent from bundles of older versions."""
+        return self.root / "report.html"
 
     @property
     def items(self) -> Path:
@@ -165,9 +172,35 @@ def finish_directory(temporary: Path, final: Path) -> None:
     temporary.rename(final)
 
 
-def point_current(layout: Layout, version: str) -> None:
-    """Put a version into service: the pointer first, then the copy of its metrics beside it."""
+def earlier_versions(layout: Layout) -> list[str]:
+    """What was in service before the version that is, the last one first; empty where nobody wrote it down."""
+    pointer = _pointer(layout)
+    earlier = pointer.get("earlier")
+    return [v for v in earlier if isinstance(v, str)] if isinstance(earlier, list) else []
+
+
+def _pointer(layout: Layout) -> dict[str, Any]:
+    try:
+        pointer = read_json(layout.current)
+    except ArtefactError:
+        return {}
+    return pointer if isinstance(pointer, dict) else {}
+
+
+def point_current(layout: Layout, version: str, earlier: Sequence[str] | None = None) -> None:
+    """Put a version into service: the pointer first, then the copy of its metrics beside it.
+
+    Args:
+        layout: whose caller holds `core.versions.changing_current`, where others may change it too.
+        version: a whole one.
+        earlier: what was in service before, the last one first; None: the version in service, and what was before it.
+
+    """
     paths = BundlePaths(layout.bundle(version))
     relative = str(paths.metrics.relative_to(layout.root))
-    write_json(layout.current, {"version": version, "metrics": relative})
+    if earlier is None:
+        was, earlier = _pointer(layout).get("version"), earlier_versions(layout)
+        earlier = [was, *earlier] if isinstance(was, str) and was != version else earlier
+    pointer = {"version": version, "metrics": relative, "earlier": list(earlier)[:_MOST_EARLIER]}
+    write_json(layout.current, pointer)
     write_json(layout.metrics, read_json(paths.metrics))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipelines.core.errors import ConfigError
 from pipelines.core.sections.base import Positive, Power, Section, Seed, Share, Strength, Weight
@@ -18,6 +18,7 @@ from pipelines.core.sections.exploring import ExploreConfig
 from pipelines.core.sections.finetuning import FinetuneConfig
 from pipelines.core.sections.measuring import EvaluateConfig, TuneConfig
 from pipelines.core.sections.model import BlendConfig, FactorizeConfig
+from pipelines.core.sections.rules import RulesConfig
 from pipelines.core.sections.running import PublishConfig, RayConfig, ServeConfig
 from pipelines.core.sections.texts import (
     AttributesConfig,
@@ -45,6 +46,7 @@ __all__ = [
     "PublishConfig",
     "RayConfig",
     "RelationsConfig",
+    "RulesConfig",
     "Section",
     "Seed",
     "ServeConfig",
@@ -77,6 +79,7 @@ class Config(Section):
     tune: TuneConfig = TuneConfig()
     publish: PublishConfig = PublishConfig()
     serve: ServeConfig = ServeConfig()
+    rules: RulesConfig = RulesConfig()
     explore: ExploreConfig = ExploreConfig()
     ray: RayConfig = RayConfig()
 
@@ -133,6 +136,22 @@ def parse_config(raw: dict[str, Any], source: str) -> Config:
         raise ConfigError(f"{source}: {len(lines)} setting(s) cannot be used:\n" + "\n".join(lines)) from e
 
 
+def toml_value(value: object) -> object:
+    """A setting as TOML within one line of its section, however deep it is."""
+    if isinstance(value, BaseModel):
+        # what is unset has no words in TOML
+        value = {k: v for k in type(value).model_fields if (v := getattr(value, k)) is not None}
+    if isinstance(value, dict):
+        inline = tomlkit.inline_table()
+        inline.update({k: toml_value(v) for k, v in value.items()})
+        return inline
+    if isinstance(value, tuple | list):
+        array = tomlkit.array()
+        array.extend(toml_value(v) for v in value)
+        return array
+    return value
+
+
 def to_toml(config: Config) -> str:
     """All settings of `config` with their descriptions as comments; `load_config` reads it back the same."""
     document = tomlkit.document()
@@ -145,12 +164,8 @@ def to_toml(config: Config) -> str:
             table.add(tomlkit.comment(info.description or ""))
             if value is None:
                 table.add(tomlkit.comment(f"{key} = (unset)"))
-            elif isinstance(value, dict):
-                inline = tomlkit.inline_table()
-                inline.update(value)
-                table.add(key, inline)
             else:
-                table.add(key, list(value) if isinstance(value, tuple) else value)
+                table.add(key, toml_value(value))
         document.add(name, table)
         document.add(tomlkit.nl())
     return tomlkit.dumps(document)

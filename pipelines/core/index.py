@@ -9,6 +9,10 @@ found instead of 99.5 % (docs/decisions/0012).
 
 What the graph finds is scored again as it is, and conditions are checked row by row: nothing that is not allowed is
 ever answered. Where too little of what was found is allowed, more is asked for, at last all allowed rows are scored.
+
+With additions to the scores the graph does not know of, the rows of the largest additions are looked at too, and the
+answer stands once no other row can reach it (the threshold algorithm of Fagin, Lotem and Naor 2001): a row in neither
+list has a score below what the graph found, and one of the smaller additions.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import numpy as np
 from usearch.index import Index
 
 from pipelines.core.config import ServeConfig
-from pipelines.core.ranking import FloatArray, IntArray, Ranked, Wanted, choose, score
+from pipelines.core.ranking import FloatArray, IntArray, Ranked, Wanted, choose, score, total
 from pipelines.core.screening import round_rows
 
 _CHUNK = 65_536
@@ -91,15 +95,32 @@ class ApproximateRanker:
 
     def _settle(self, wanted: Wanted, found: IntArray) -> Ranked:
         if wanted.allowed is not None and np.count_nonzero(wanted.allowed) <= _FEW:
-            rows = _allowed(np.flatnonzero(wanted.allowed), wanted)
-        else:
-            rows = _allowed(found, wanted)
-            if len(rows) < wanted.n and len(found) < len(self._vectors):
-                (more,) = self._search(wanted.user[None], _MORE * _SPARE * wanted.n)
-                rows = _allowed(more, wanted)
-            if len(rows) < wanted.n:
-                rows = _allowed(np.arange(len(self._vectors)), wanted)
-        return choose(rows, score(self._vectors, rows, wanted.user), wanted.n)
+            return self._choose(np.flatnonzero(wanted.allowed), wanted)
+        best = self._choose(found, wanted)
+        if not self._stands(best, found, wanted):
+            (found,) = self._search(wanted.user[None], _MORE * _SPARE * wanted.n)
+            best = self._choose(found, wanted)
+            if not self._stands(best, found, wanted):
+                best = self._choose(np.arange(len(self._vectors)), wanted)
+        return best
+
+    def _choose(self, rows: IntArray, wanted: Wanted) -> Ranked:
+        """The best of some rows and of those with the largest additions."""
+        if wanted.additions is not None:
+            rows = np.union1d(rows, wanted.additions.highest)
+        rows = _allowed(rows, wanted)
+        return choose(rows, total(self._vectors, rows, wanted), wanted.n)
+
+    def _stands(self, best: Ranked, found: IntArray, wanted: Wanted) -> bool:
+        """Whether no row that the graph did not find belongs among the best, as far as the graph can tell."""
+        if len(found) == len(self._vectors):
+            return True
+        if len(best.rows) < wanted.n:
+            return False
+        if wanted.additions is None:
+            return True
+        least = float(score(self._vectors, found, wanted.user).min())
+        return float(best.scores[-1]) >= least + wanted.unit * wanted.additions.rest
 
 
 def _allowed(rows: IntArray, wanted: Wanted) -> IntArray:

@@ -256,6 +256,11 @@ class Layout:
         return self.root / "CURRENT"
 
     @property
+    def current_lock(self) -> Path:
+        """Held while `current` is changed or old versions are removed, see `core.versions`."""
+        return self.root / "CURRENT.lock"
+
+    @property
     def metrics(self) -> Path:
         """Figures of the published build, for other tools."""
         return self.root / "metrics.json"

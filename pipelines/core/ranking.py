@@ -38,6 +38,36 @@ _MORE = 128
 """Rows that are scored first beyond those wanted: the better the n best of them, the fewer others remain."""
 _LOWEST = np.finfo(np.float32).min
 """Of a score; what may not be chosen is below."""
+_HIGHEST = 8192
+"""Rows with the largest additions, which a search by score alone need not find."""
+
+
+@dataclass(frozen=True, eq=False)
+class Additions:
+    """What rows get beside their scores, whoever asks.
+
+    Attributes:
+        values: (I,) finite.
+        highest: rows whose values are above `rest`, rising; at most some thousands.
+        rest: the largest value of all other rows.
+
+    """
+
+    values: FloatArray
+    highest: IntArray
+    rest: float
+
+    @classmethod
+    def of(cls, values: FloatArray) -> Additions:
+        """Find the highest."""
+        if len(values) <= _HIGHEST:
+            return cls(values, np.arange(len(values)), -np.inf)
+        rest = float(np.partition(values, len(values) - _HIGHEST - 1)[len(values) - _HIGHEST - 1])
+        return cls(values, np.flatnonzero(values > rest), rest)
+
+    def first(self, n: int) -> Additions:
+        """Those of the first n rows."""
+        return Additions(self.values[:n], self.highest[self.highest < n], self.rest)
 
 
 @dataclass(frozen=True)
@@ -49,6 +79,8 @@ class Wanted:
         n: how many rows; fewer come back where fewer are allowed.
         allowed: (I,) rows that may be chosen; None: all.
         left_out: rows that may not, whatever `allowed` says.
+        additions: to the scores; None: nothing.
+        unit: how much an addition of 1 is to this user.
 
     """
 
@@ -56,6 +88,8 @@ class Wanted:
     n: int
     allowed: BoolArray | None
     left_out: IntArray
+    additions: Additions | None = None
+    unit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +114,18 @@ def score(vectors: FloatArray, rows: IntArray, user: FloatArray) -> FloatArray:
         return np.asarray(np.einsum("ij,j->i", vectors[rows], user))
     parts = np.array_split(rows, -(-len(rows) // _CHUNK))
     return np.concatenate([np.einsum("ij,j->i", vectors[part], user) for part in parts])
+
+
+def total(vectors: FloatArray, rows: IntArray, wanted: Wanted) -> FloatArray:
+    """Scores of some rows with what is added to them."""
+    return add(score(vectors, rows, wanted.user), rows, wanted.additions, wanted.unit)
+
+
+def add(scores: FloatArray, rows: IntArray, additions: Additions | None, unit: float) -> FloatArray:
+    """Scores of some rows with what is added to them."""
+    if additions is None:
+        return scores
+    return np.asarray(scores + np.float32(unit) * additions.values[rows])
 
 
 def choose(rows: IntArray, scores: FloatArray, n: int) -> Ranked:
@@ -163,7 +209,7 @@ class ExactRanker:
         for b, place in enumerate(places.tolist()):
             rows = self._may_be_best(wanted[place], screen, screened[b], users, b)
             if len(rows) <= most:
-                scores = score(self._vectors, rows, wanted[place].user)
+                scores = total(self._vectors, rows, wanted[place])
                 answers[place] = choose(rows, scores, wanted[place].n)
 
     def _room(self, n_users: int) -> FloatArray:
@@ -186,6 +232,8 @@ class ExactRanker:
             b: which of them.
 
         """
+        if wanted.additions is not None:  # known as they are: the bounds hold for the sums as for the scores
+            screened += np.float32(wanted.unit / float(users.scales[b])) * wanted.additions.values
         screened[wanted.left_out] = -np.inf
         if wanted.allowed is not None:
             screened[~wanted.allowed] = -np.inf
@@ -194,6 +242,6 @@ class ExactRanker:
         rows = np.flatnonzero(screened >= max(lowest, _LOWEST))[:first]
         if len(rows) <= wanted.n:  # no more are allowed than wanted
             return rows
-        scores = score(self._vectors, rows, wanted.user)
+        scores = total(self._vectors, rows, wanted)
         least = np.partition(scores, len(rows) - wanted.n)[len(rows) - wanted.n]
         return screen.reaching(float(least), screened, users, b)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tomlkit
 
-from pipelines.core.config import Config, Section
+from pipelines.core.config import Config, Section, toml_value
 
 
 def short_toml(config: Config, remarks: Sequence[str]) -> str:
@@ -27,15 +27,7 @@ def short_toml(config: Config, remarks: Sequence[str]) -> str:
             continue
         table = tomlkit.table()
         for key, value in changed.items():
-            table.add(key, _plain(value))
+            table.add(key, toml_value(value))
         document.add(tomlkit.nl())
         document.add(name, table)
     return tomlkit.dumps(document)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        inline = tomlkit.inline_table()
-        inline.update(value)
-        return inline
-    return list(value) if isinstance(value, tuple) else value

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.core.errors import InputError
+from serving.steps import step
 from serving.store.schema import api_keys
 
 Scope = Literal["read", "write", "admin"]
@@ -112,7 +113,7 @@ class Keys:
         shape = _SHAPE.fullmatch(shown)
         if shape is None:
             return None
-        with self._engine.connect() as connection:
+        with step("find_key"), self._engine.connect() as connection:
             row = connection.execute(_FIND, {"wanted": shape.group(1)}).first()
         # the secret has 256 random bits: a fast hash tells nothing of it
         if row is None or not hmac.compare_digest(row.secret_hash, _hash(shape.group(2))):

@@ -33,9 +33,7 @@ events = Table(
 Index("ix_events_user_id", events.c.user_id, events.c.seq)
 Index("ix_events_item_id", events.c.item_id, events.c.seq)
 _names_a_list = events.c.request_id.is_not(None)  # the others cost the index nothing
-Index(
-    "ix_events_request_id", events.c.request_id, sqlite_where=_names_a_list, postgresql_where=_names_a_list
-)
+Index("ix_events_request_id", events.c.request_id, sqlite_where=_names_a_list, postgresql_where=_names_a_list)
 
 users = Table(
     "users",
@@ -73,6 +71,30 @@ items = Table(
     Column("is_whole", Boolean, nullable=False, comment="else beside what a build knows"),
     Column("updated_at", Double, nullable=False),
 )
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("salt", String(32), nullable=False, comment="of the hash that gives users a variant"),
+    Column("definition", Text, nullable=False, comment="JSON, as begun"),
+    Column("slots", Text, nullable=False, comment="JSON: [first, end) of 10,000; of users' hashes"),
+    Column("started_at", Double, nullable=False),
+    Column("stopped_at", Double, comment="seconds since 1970, UTC; null: it runs"),
+    Column("winner", String(64), comment="a variant; null: none was named"),
+)
+
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("experiment", String(64), primary_key=True),
+    Column("user_id", String(MOST_ID_CHARS), primary_key=True),
+    Column("variant", String(64), nullable=False),
+    Column("first_seen", Double, nullable=False, comment="by the clock of the service"),
+    Column("is_merged", Boolean, nullable=False, comment="they had another id, and maybe another variant"),
+    comment="the first answer of each user that an experiment had a part in",
+)
+Index("ix_exposures_user_id", exposures.c.user_id)
 
 impressions = Table(
     "impressions",

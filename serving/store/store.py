@@ -32,7 +32,9 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
-from serving.store import upgrading
+from serving.steps import is_step, step
+from serving.store import exposing, upgrading
+from serving.store.experiments import Experiments
 from serving.store.hashing import user_hash
 from serving.store.impressions import Impressions
 from serving.store.items import ItemChanges
@@ -127,6 +129,7 @@ class Store:
         self._engine = connect(url)
         upgrading.check(self._engine)
         self.keys = Keys(self._engine)
+        self.experiments = Experiments(self._engine)
         self.impressions = Impressions(self._engine)
         self._is_postgresql = self._engine.dialect.name == "postgresql"
         self.items = ItemChanges(self._engine, self._alone)
@@ -137,6 +140,7 @@ class Store:
         """Give connections back."""
         self._engine.dispose()
 
+    @is_step("write_events")
     def add(self, given: Sequence[StoredEvent]) -> list[Outcome]:
         """Write events down, all of them or, where this raises, none.
 
@@ -179,7 +183,7 @@ class Store:
         """What is stored of these users, and of each the newest `most` events."""
         found = {user_id: Person() for user_id in user_ids}
         wanted = list(found)
-        with self._engine.connect() as connection:
+        with step("look_up", len(wanted)), self._engine.connect() as connection:
             for user_id in wanted:  # one after the other: a limit for each, whatever they have
                 rows = connection.execute(_NEWEST, {"user_id": user_id, "most": most}).all()
                 found[user_id].events = [_event(row) for row in reversed(rows)]
@@ -190,6 +194,13 @@ class Store:
                 found[hashes[hashed]].is_forgotten = True
         return found
 
+    def forgotten_among(self, user_ids: Sequence[str]) -> set[str]:
+        """Those of them of whom nothing that is published may be used."""
+        hashes = {user_hash(user_id): user_id for user_id in user_ids}
+        with self._engine.connect() as connection:
+            return {hashes[h] for h in connection.execute(_GONE, {"wanted": list(hashes)}).scalars()}
+
+    @is_step("change_user")
     def put_user(self, user_id: str, description: str) -> None:
         """Write down what a user says of themselves, in place of what they said."""
         values = {"description": description, "updated_at": time.time()}
@@ -197,6 +208,7 @@ class Store:
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=[users.c.user_id], set_=values))
 
+    @is_step("change_user")
     def merge(self, user_id: str, former_id: str) -> int:
         """Give a user all that is stored of another, who then is nobody: a visitor who has logged in.
 
@@ -219,8 +231,10 @@ class Store:
                     .on_conflict_do_nothing(index_elements=[users.c.user_id])
                 )
                 connection.execute(delete(users).where(users.c.user_id == former_id))
+            exposing.merge(connection, user_id, former_id)
         return moved
 
+    @is_step("change_user")
     def forget(self, user_id: str) -> int:
         """Delete what is stored of a user, and note that what is published of them must not be used.
 
@@ -238,6 +252,7 @@ class Store:
             )
             deleted = connection.execute(delete(events).where(events.c.user_id == user_id)).rowcount
             connection.execute(delete(users).where(users.c.user_id == user_id))
+            exposing.forget(connection, user_id)
             self.impressions.forget(connection, user_id)
         self._empty_log()
         return deleted

@@ -95,10 +95,10 @@ def test_relations_and_vectors_reach_the_bundle(tmp_path: Path, small_data: Path
     assert answer.status == 0, answer.err
     # so many items are answered from a graph of neighbours, and of so few none can be missed
     model = load_current(out)
-    assert isinstance(model._ranker, ApproximateRanker)
-    assert len(load_index(paths.item_index, model._vectors.shape[1])) == 239
+    assert isinstance(model.catalogue.ranker, ApproximateRanker)
+    assert len(load_index(paths.item_index, model.catalogue.bundle.vectors.shape[1])) == 239
     request = Request(query="a tent", n=20)
-    exact = ExactRanker(model._vectors)
+    exact = ExactRanker(model.catalogue.bundle.vectors)
     (best,) = exact.best([wanted_of(model, request)])
     assert [item.item_id for item in model.recommend(request)] == [model.item_ids[row] for row in best.rows]
     # another weight is another profile, and no text is encoded again

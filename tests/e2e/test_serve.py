@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -135,6 +136,9 @@ def test_answers_swaps_and_survives(
     assert build.wait(timeout=120) == 0
     assert versions[-1] == current_version(Layout(built_copy)) != first_version
     assert len(set(versions)) == 2
+    shown = client.get("/metrics").text
+    assert re.search(rf'kindling_model_info{{replica="\w+",version="{re.escape(versions[-1])}"}} 1\.0', shown)
+    assert "kindling_lists_total{replica=" in shown
 
     check_loopback(process)
     haproxies = haproxies_of(process)

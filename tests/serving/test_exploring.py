@@ -113,7 +113,7 @@ def test_filters_hold_for_what_is_tried(model: Recommender, shop: Shop) -> None:
 def served(model: Recommender, out: Path) -> Iterator[tuple[TestClient, Store, Path]]:
     store = open_store(store_url("", out))
     how = ExploreConfig.model_validate(LOOSE | {"policy": "epsilon", "epsilon": 0.6})
-    with TestClient(create_app(lambda: model, store, CONFIG.serve, how)) as client:
+    with TestClient(create_app(lambda: model, store, CONFIG.serve, explore=how)) as client:
         yield client, store, out
     store.close()
 
@@ -163,13 +163,17 @@ def test_from_lists_and_clicks_to_what_other_lists_would_have_earned(
 
 
 def test_what_is_not_to_be_logged_is_not(model: Recommender, store: Store) -> None:
-    with TestClient(create_app(lambda: model, store, CONFIG.serve, ExploreConfig(policy="ucb"))) as client:
+    with TestClient(
+        create_app(lambda: model, store, CONFIG.serve, explore=ExploreConfig(policy="ucb"))
+    ) as client:
         assert "propensity" in ask(client, {"query": "tea"})["items"][0]
     assert read(store, (), 0.0).lists == []
 
 
 def test_all_lists_are_there_when_the_service_has_stopped(model: Recommender, store: Store) -> None:
-    with TestClient(create_app(lambda: model, store, CONFIG.serve, ExploreConfig(log=True))) as client:
+    with TestClient(
+        create_app(lambda: model, store, CONFIG.serve, explore=ExploreConfig(log=True))
+    ) as client:
         names = [ask(client, {"query": "茶", "n": 3})["request_id"] for _ in range(5)]
         client.post("/v1/rank", json={"query": "tea", "item_ids": ["item-000001"]})
     found = read(store, (), 0.0).lists

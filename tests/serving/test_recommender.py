@@ -39,6 +39,10 @@ def scores(answer: Sequence[Recommended]) -> dict[str, float]:
     return {item.item_id: item.score for item in answer}
 
 
+def names(answer: Sequence[Recommended]) -> set[str]:
+    return {name for item in answer for name in item.parts or {}}
+
+
 def categories(shop: Shop, item_ids: Sequence[str]) -> list[str]:
     of = dict(zip(shop.item_ids, shop.items.column("categories").to_pylist(), strict=True))
     return [of[item][0] for item in item_ids]
@@ -129,9 +133,9 @@ def test_a_stored_description_speaks_until_another_one_is_given(model: Recommend
     given = model.recommend(Request(user_text=text, n=20, explain=True))
     assert ids(stored) == ids(given)
     assert scores(stored) == pytest.approx(scores(given), abs=1e-5)
-    assert set(stored[0].parts or {}) == {"typical user", "your profile"}
+    assert names(stored) == {"this item's text", "what others did", "your profile"}
     other = model.recommend(Request(user_id=shop.described, user_text="piano", n=20, explain=True))
-    assert set(other[0].parts or {}) == {"typical user", "your words"}
+    assert names(other) == {"this item's text", "what others did", "your words"}
     assert {item.source for item in stored} == {"text"}
 
 
@@ -139,8 +143,8 @@ def test_a_known_user_is_the_stored_factor(model: Recommender, shop: Shop) -> No
     arrays = read_tensors(BundlePaths(shop.bundle).user_arrays)
     for row in (SOMEBODY, DISLIKER):
         request = Request(user_id=shop.user_ids[row])
-        known = model._understand(request, *model._words([request]))
-        _, folded = model._user(known)
+        known = model.users.understand(request, *model.users.words([request]), model.catalogue)
+        _, folded = model.users.solve(known, model.catalogue)
         np.testing.assert_allclose(folded.total, arrays["factors"][row], atol=2e-5)
         np.testing.assert_array_equal(shop.user_factors[row], arrays["factors"][row])
 
@@ -175,7 +179,7 @@ def test_the_first_click_changes_the_list(model: Recommender, shop: Shop) -> Non
 
 def test_a_click_on_a_cold_item_counts(model: Recommender, shop: Shop) -> None:
     answer = model.recommend(Request(events=[Event(shop.cold_ids[0])], explain=True))
-    assert set(answer[0].parts or {}) == {"typical user", f"item {shop.cold_ids[0]}"}
+    assert names(answer) == {"this item's text", "what others did", f"item {shop.cold_ids[0]}"}
 
 
 def test_an_item_liked_before_and_one_liked_now_are_the_same(model: Recommender, shop: Shop) -> None:
@@ -380,7 +384,7 @@ def test_a_batch_answers_what_each_request_alone_is_answered(model: Recommender,
 def test_lists_are_those_of_scoring_every_item(model: Recommender, shop: Shop) -> None:
     for row in range(0, 80, 7):
         request = Request(user_id=shop.user_ids[row], n=EVERYTHING)
-        asked = model._prepare(0, request, *model._words([request]))
+        asked = model._prepare(0, request, *model.users.words([request]))
         assert asked.wanted is not None
         every = model.catalogue.bundle.vectors @ asked.wanted.user
         every[asked.left_out] = -np.inf

@@ -103,8 +103,8 @@ def assert_scores(found: dict[str, float], scores: FloatArray, shop: Shop) -> No
 def test_a_known_user_is_the_stored_factor(bent: Recommender, bent_shop: Shop) -> None:
     for row in range(N_USERS + 2):  # and the two without history
         request = Request(user_id=bent_shop.user_ids[row])
-        known = bent._understand(request, *bent._words([request]))
-        _, folded = bent._user(known)
+        known = bent.users.understand(request, *bent.users.words([request]), bent.catalogue)
+        _, folded = bent.users.solve(known, bent.catalogue)
         np.testing.assert_allclose(folded.total, bent_shop.user_factors[row], atol=3e-5)
 
 
@@ -121,7 +121,7 @@ def test_newcomers_get_the_scores_that_are_measured(
     bent: Recommender, bent_shop: Shop, weights: dict[int, float]
 ) -> None:
     likes = {bent_shop.item_ids[row]: w for row, w in weights.items()}
-    words, query = bent._encode(["I camp by the sea", "tent"], ["your words", "your query"])
+    words, query = bent.users._encode(["I camp by the sea", "tent"], ["your words", "your query"])
     events = [
         Event(item, "dislike") if weight < 0 else Event(item, weight=weight) for item, weight in likes.items()
     ]
@@ -151,7 +151,9 @@ def test_cold_items_are_scaled_and_no_others(bent: Recommender, bent_shop: Shop)
     cold = np.isin(bent_shop.item_ids, bent_shop.cold_ids)
     arrays = read_tensors(BundlePaths(bent_shop.bundle).item_arrays)
     level_vectors = np.concatenate([arrays["factors"], np.sqrt(0.7) * arrays["profiles"]], axis=1)
-    np.testing.assert_allclose(bent.catalogue.bundle.vectors[cold], 1.7 * level_vectors[cold], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        bent.catalogue.bundle.vectors[cold], 1.7 * level_vectors[cold], rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(bent.catalogue.bundle.vectors[~cold, :16], arrays["factors"][~cold], rtol=1e-6)
 
 
@@ -165,7 +167,7 @@ def test_words_count_beside_their_meaning(model: Recommender, without_words: Rec
     np.testing.assert_allclose(profile[: len(plain)], plain, atol=1e-6)
     assert np.linalg.norm(plain) == pytest.approx(1.0, abs=1e-5)
     assert np.linalg.norm(profile[len(plain) :]) == pytest.approx(CONFIG.lexical.weight, abs=1e-5)
-    unheard = model._encode(["qwertz"], ["your query"])[0]
+    unheard = model.users._encode(["qwertz"], ["your query"])[0]
     assert not unheard[len(plain) :].any()
 
 

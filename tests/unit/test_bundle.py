@@ -38,7 +38,7 @@ def test_every_file_has_its_own_name() -> None:
     found = [
         getattr(paths, name) for name, member in vars(BundlePaths).items() if isinstance(member, property)
     ]
-    assert len(set(found)) == len(found) == 11
+    assert len(set(found)) == len(found) == 12
     assert all(path.parent == Path("b") for path in found)
 
 

@@ -46,6 +46,14 @@ def test_changed_settings_of_every_kind_come_back_from_toml(tmp_path: Path) -> N
             "encoder": {"model": r"C:\models\mine", "prefix": "passage: "},
             "factorize": {"user_ridge": 1e-5, "user_regularization": 1e5},
             "evaluate": {"ks": [20], "baselines": []},
+            "rules": {
+                "boost": [
+                    {"name": "品牌", "when": {"brand": ["a", "b"], "price": {"max": 5}}, "amount": 2},
+                    {"name": 'odd "one"', "when": {"a.b": True, "n": 3}, "amount": 0.5},
+                ],
+                "pin": [{"item_id": "x", "place": 1}],
+                "freshness": {"half_life_days": 3},
+            },
         },
         "here",
     )
@@ -114,6 +122,34 @@ def test_there_are_presets() -> None:
         ({"split": {"cold_items": 1.0}}, ["split.cold_items = 1.0", "less than 1"]),
         ({"split": {"validation": 0.5, "test": 0.5}}, ["split.validation 0.5 + split.test 0.5", "below 1"]),
         ({"split": 3}, ["split = 3"]),
+        ({"rules": {"boost": {"name": "x"}}}, ["rules.boost", "expected a list"]),
+        (
+            {"rules": {"boost": [{"name": "x", "when": {}, "amount": 1}]}},
+            ["rules.boost.0.when", "at least 1"],
+        ),
+        (
+            {"rules": {"bury": [{"name": "x", "when": {"a": {}}, "amount": 1}]}},
+            ["rules.bury.0.when.a", "min"],
+        ),
+        (
+            {"rules": {"bury": [{"name": "x", "when": {"a": {"min": 2, "max": 1}}, "amount": 1}]}},
+            ["no item meets"],
+        ),
+        ({"rules": {"boost": [{"name": "x", "when": {"a": 1}, "amount": 0}]}}, ["rules.boost.0.amount = 0"]),
+        ({"rules": {"boost": [{"name": "pin", "when": {"a": 1}, "amount": 1}]}}, ["named 'pin'"]),
+        (
+            {"rules": {"boost": [{"name": "x", "when": {"a": 1}, "amount": 1}] * 2}},
+            ["name 'x' is there twice"],
+        ),
+        (
+            {"rules": {"pin": [{"item_id": "a", "place": 1}, {"item_id": "b", "place": 1}]}},
+            ["place 1 is there"],
+        ),
+        (
+            {"rules": {"pin": [{"item_id": "a", "place": 1}, {"item_id": "a", "place": 2}]}},
+            ["item_id 'a' is"],
+        ),
+        ({"rules": {"hide_seen": False, "hide_events": ["click"]}}, ["hide_seen is false"]),
         ({"split": {"newcomers": 1.0}}, ["split.newcomers = 1.0", "less than 1"]),
         ({"lexical": {"weight": -0.1}}, ["lexical.weight = -0.1"]),
         ({"lexical": {"max_share": 0}}, ["lexical.max_share = 0", "greater than 0"]),

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.core import index as module
+from pipelines.core import ranking
 from pipelines.core.config import ServeConfig
 from pipelines.core.index import ApproximateRanker, build_index, load_index, wants_index
-from pipelines.core.ranking import ExactRanker, Wanted, score
+from pipelines.core.ranking import Additions, ExactRanker, Wanted, score, total
 
 FloatArray = npt.NDArray[np.float32]
 NOTHING = np.zeros(0, dtype=np.int64)
@@ -76,6 +77,30 @@ def test_left_out_rows_are_made_up_for(rows: FloatArray, ranker: ApproximateRank
     (found,) = ranker.best([Wanted(user, 20, None, best.rows)])
     assert len(found.rows) == 20
     assert not np.isin(found.rows, best.rows).any()
+
+
+@pytest.mark.parametrize("kind", ["few raised", "many raised", "best lowered", "each another"])
+def test_additions_that_the_graph_does_not_know_of(
+    rows: FloatArray, ranker: ApproximateRanker, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "_HIGHEST", 100)
+    rng = np.random.default_rng(3)
+    shares = []
+    for user in users(rows, 20):
+        scores = rows @ user
+        values = {
+            "few raised": np.where(rng.random(N_ROWS) < 0.02, 3.0, 0.0),
+            "many raised": np.where(rng.random(N_ROWS) < 0.3, 1.0, 0.0),
+            "best lowered": np.where(scores > np.quantile(scores, 0.9), -5.0, 0.0),
+            "each another": rng.exponential(0.5, N_ROWS),
+        }[kind]
+        additions = Additions.of(values.astype(np.float32))
+        asked = Wanted(user, 20, None, NOTHING, additions, float(scores.std()))
+        (found,), (best,) = ranker.best([asked]), ExactRanker(rows).best([asked])
+        shares.append(len(np.intersect1d(found.rows, best.rows)) / 20)
+        np.testing.assert_array_equal(found.scores, total(rows, found.rows, asked))
+    # below the best tenth, where the best are now, the graph itself finds a little less
+    assert np.mean(shares) >= (0.92 if kind == "best lowered" else 0.98)
 
 
 def test_it_is_the_same_from_a_file(rows: FloatArray, ranker: ApproximateRanker, tmp_path: Path) -> None:

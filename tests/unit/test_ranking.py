@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.core import ranking
 from pipelines.core.errors import ArtefactError
-from pipelines.core.ranking import ExactRanker, Ranked, Threads, Wanted, choose, score
+from pipelines.core.ranking import Additions, ExactRanker, Ranked, Threads, Wanted, choose, score
 from pipelines.core.screening import find_narrow, share_along
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,9 +24,16 @@ def rows_of(*rows: int) -> npt.NDArray[np.int64]:
     return np.array(rows, dtype=np.int64)
 
 
+def every_score(vectors: FloatArray, wanted: Wanted) -> FloatArray:
+    scores = np.einsum("ij,j->i", vectors, wanted.user)
+    if wanted.additions is not None:
+        scores = scores + np.float32(wanted.unit) * wanted.additions.values
+    return np.asarray(scores)
+
+
 def slowly(vectors: FloatArray, wanted: Wanted) -> list[int]:
     """All scores, sorted."""
-    scores = np.einsum("ij,j->i", vectors, wanted.user)
+    scores = every_score(vectors, wanted)
     may = np.ones(len(vectors), dtype=bool) if wanted.allowed is None else wanted.allowed.copy()
     may[wanted.left_out] = False
     order = np.argsort(-scores, kind="stable")
@@ -36,7 +43,7 @@ def slowly(vectors: FloatArray, wanted: Wanted) -> list[int]:
 def assert_is_exact(vectors: FloatArray, wanted: list[Wanted], threads: int = 1) -> None:
     for ranked, asked in zip(ExactRanker(vectors, threads).best(wanted), wanted, strict=True):
         assert ranked.rows.tolist() == slowly(vectors, asked)
-        np.testing.assert_array_equal(ranked.scores, np.einsum("ij,j->i", vectors[ranked.rows], asked.user))
+        np.testing.assert_array_equal(ranked.scores, every_score(vectors, asked)[ranked.rows])
 
 
 def test_known_answers() -> None:
@@ -88,6 +95,46 @@ def test_nothing_is_missed(seed: int, n_rows: int, width: int, n: int, threads: 
         for b in range(3)
     ]
     assert_is_exact(vectors, wanted, threads)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 600), st.integers(1, 40), st.integers(1, 20),
+    st.sampled_from(["few", "all", "opposed"]), st.sampled_from([0.01, 1.0, 30.0]),
+)  # fmt: skip
+def test_nothing_is_missed_with_additions(
+    seed: int, n_rows: int, width: int, n: int, kind: str, size: float
+) -> None:
+    """To a few rows, to each another, or such that the sums are what is left of large numbers."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((n_rows, width)).astype(np.float32)
+    users = rng.standard_normal((3, width)).astype(np.float32)
+    wanted = []
+    for b, user in enumerate(users):
+        scores = vectors @ user
+        values = size * rng.standard_normal(n_rows)
+        if kind == "few":
+            values = np.where(rng.random(n_rows) < 0.1, np.rint(values), 0.0)
+        elif kind == "opposed":
+            values = -scores / max(scores.std(), 1e-3) + 1e-6 * values
+        additions = Additions.of(values.astype(np.float32))
+        allowed = None if b % 2 else rng.random(n_rows) < 0.5
+        wanted.append(Wanted(user, n, allowed, rows_of(0), additions, float(scores.std())))
+    wanted.append(Wanted(users[0], n, None, rows_of()))
+    assert_is_exact(vectors, wanted)
+
+
+def test_the_highest_additions() -> None:
+    few = Additions.of(np.array([1.0, 0.0], dtype=np.float32))
+    assert (few.highest.tolist(), few.rest) == ([0, 1], -np.inf)
+    values = np.zeros(20_000, dtype=np.float32)
+    values[[3, 19_999]] = 2.0, 1.0
+    values[5:9] = -4.0
+    many = Additions.of(values)
+    assert (many.highest.tolist(), many.rest) == ([3, 19_999], 0.0)
+    rising = Additions.of(np.arange(20_000, dtype=np.float32))
+    assert rising.highest.tolist() == list(range(20_000 - 8192, 20_000))
+    assert rising.rest == 20_000 - 8192 - 1
 
 
 def test_equal_rows_are_in_their_order_wherever_they_are() -> None:
@@ -151,10 +198,12 @@ def test_a_narrow_screen_misses_nothing_either() -> None:
     across -= across @ narrow.directions @ narrow.directions.T
     users = np.concatenate([along, across.astype(np.float32), np.zeros((1, 520), np.float32)])
     half = rng.random(9000) < 0.5
+    additions = Additions.of(rng.choice([-1.0, 0.0, 0.5], 9000, p=[0.1, 0.8, 0.1]).astype(np.float32))
     wanted = [
-        Wanted(user, n, half if b % 2 else None, rows_of(3, 17))
+        Wanted(user, n, half if b % 2 else None, rows_of(3, 17), added, float((vectors @ user).std()))
         for n in (1, 20)
         for b, user in enumerate(users)
+        for added in (None, additions)
     ]
     assert_is_exact(vectors, wanted, 2)
 

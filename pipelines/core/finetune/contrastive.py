@@ -173,7 +173,7 @@ class Contrastive:
 
 def _occurs(lists: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     """(n, m) whether each of `items` (m,) is in each list (n, w); through the distinct ones, in n (w + m) steps."""
-    distinct, which = items.unique(return_inverse=True)
+    distinct, which = torch.unique(items, return_inverse=True)
     place = torch.searchsorted(distinct, lists).clamp(max=len(distinct) - 1)
     row, column = torch.nonzero(distinct[place] == lists, as_tuple=True)
     found = torch.zeros(len(lists), len(distinct), dtype=torch.bool, device=items.device)

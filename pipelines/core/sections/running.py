@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.core.sections.base import Positive, Section
 
@@ -23,7 +24,21 @@ class ServeConfig(Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
-    replicas: Positive = Field(1, description="processes that answer; two or more survive a crash unnoticed")
+    replicas: Positive = Field(
+        1,
+        description="processes that answer; two or more survive a crash unnoticed; with max_replicas: at the start",
+    )
+    min_replicas: Positive | None = Field(
+        None, description="fewest replicas where max_replicas is set; unset: 1"
+    )
+    max_replicas: Positive | None = Field(
+        None,
+        description="most replicas, started and stopped by load; unset or as min_replicas: a fixed number",
+    )
+    target_requests: Annotated[float, Field(gt=0)] = Field(
+        16.0,
+        description="requests in progress that one replica should have; replicas are added above, taken away below",
+    )
     threads: Annotated[int, Field(ge=0)] = Field(
         0,
         description="that rank in one replica; 0: the CPUs of the machine over the replicas, at most 8",
@@ -65,10 +80,23 @@ class ServeConfig(Section):
     max_events: Positive = Field(500, description="most events a request may carry")
     max_texts: Positive = Field(64, description="most texts that one request may have encoded")
     max_ids: Positive = Field(10_000, description="most ids in exclude_ids")
+    audience_users: Positive = Field(
+        500, description="known users drawn to say whom a new item would be shown to; solved once a version"
+    )
     max_ongoing_requests: Positive = Field(64, description="answered at once by one replica")
-    max_queued_requests: Positive = Field(256, description="beyond this the answer is 503")
+    max_queued_requests: Positive = Field(
+        256, description="that wait for their turn in one replica; beyond this the answer is 503"
+    )
     request_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        5.0, description="seconds before a request is given up"
+        5.0, description="seconds, waiting included, before a request is given up with 503"
+    )
+    drain_seconds: Annotated[float, Field(gt=0)] = Field(
+        20.0, description="a replica that is told to stop takes at most so long to finish what it has begun"
+    )
+    traces: str = Field(
+        "",
+        description="an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318; empty: no traces. "
+        "Wants kindling[traces]",
     )
     reload_seconds: Annotated[float, Field(gt=0)] = Field(
         2.0, description="how often a replica looks for a newly published version"
@@ -77,6 +105,31 @@ class ServeConfig(Section):
         0.5,
         description="how often a replica looks for items that have come or changed, and for their first events",
     )
+    experiment_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        5.0, description="how often a replica looks for experiments that were started, changed or stopped"
+    )
+
+    @model_validator(mode="after")
+    def _check_replicas(self) -> ServeConfig:
+        if self.min_replicas is not None and self.max_replicas is None:
+            raise ValueError(
+                f"min_replicas is {self.min_replicas} and max_replicas is not set: set both, or `replicas` alone"
+            )
+        if self.min_replicas is not None and self.min_replicas > (self.max_replicas or 0):
+            raise ValueError(
+                f"min_replicas is {self.min_replicas}, expected at most max_replicas, {self.max_replicas}"
+            )
+        return self
+
+    @field_validator("traces")
+    @classmethod
+    def _check_traces(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError(
+                "expected http://host:4318 or https://..., without a user or a query; keys of a collector go into "
+                "OTEL_EXPORTER_OTLP_HEADERS"
+            )
+        return value
 
 
 class RayConfig(Section):

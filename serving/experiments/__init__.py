@@ -1,0 +1,1 @@
+"""A/B tests of the service: what is tried, on whom, and what came of it."""
