@@ -5,7 +5,7 @@ import { t } from "./words.js";
 
 const WIDTH = 320, HEIGHT = 96, TOP = 6;
 
-export function chart(title, lines, format) {
+export function chart(title, lines, format, span) {
   const known = lines.flatMap((line) => line.values).filter((value) => value !== null);
   const box = h("section", { class: "surface chart" }, h("h2", {}, title));
   if (!known.length) {
@@ -19,7 +19,7 @@ export function chart(title, lines, format) {
     s("line", { x1: 0, x2: WIDTH, y1: HEIGHT - 1, y2: HEIGHT - 1, class: "axis" }),
     lines.map((line, place) => s("path", { d: path(line.values, most), class: `line line-${place}` })));
   box.append(h("p", { class: "now" }, last.map((line, place) => h("span", { class: `now-${place}` }, h("strong", {}, format(line.now)), lines.length > 1 && h("span", { class: "muted" }, ` ${line.name}`)))),
-    picture, h("p", { class: "muted small row between" }, h("span", {}, t("minutes", { n: 5 })), h("span", {}, `max ${format(most)}`)));
+    picture, h("p", { class: "muted small row between" }, h("span", {}, span), h("span", {}, `max ${format(most)}`)));
   return box;
 }
 

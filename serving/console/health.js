@@ -44,6 +44,11 @@ function replicaOf(samples) {
   return "";
 }
 
+function spanOf(readings) {
+  const seconds = (Math.max(readings - 1, 0) * EVERY) / 1000;
+  return seconds < 120 ? t("seconds", { n: number(seconds) }) : t("minutes", { n: number(seconds / 60) });
+}
+
 export function showHealth(main) {
   const series = CHARTS.map(([, , lines]) => lines.map(() => []));
   const charts = h("div", { class: "charts" }), state = h("p", { class: "status", role: "status" });
@@ -68,7 +73,7 @@ export function showHealth(main) {
 
   function draw() {
     charts.replaceChildren(...CHARTS.map(([title, format, lines], c) =>
-      chart(t(title), lines.map(([name], l) => ({ name: name && t(name), values: series[c][l] })), format)));
+      chart(t(title), lines.map(([name], l) => ({ name: name && t(name), values: series[c][l] })), format, spanOf(series[c][0].length))));
   }
 
   async function tick() {

@@ -45,8 +45,8 @@ export const WORDS = {
     versions_none: "No versions are here.", versions_off: "This service was started without access to its versions.",
     health_title: "How the service is doing", health_lead: "From its own figures, every two seconds, while this page is open.",
     health_ready: "Ready", health_not: "Not ready", pause: "Pause", resume: "Go on", no_data: "No data yet", metrics_off: "The service offers no figures at /metrics yet.",
-    c_requests: "Requests per second", c_latency: "Answer time", c_fallback: "Share of lists without anything known", c_batch: "Texts encoded together", c_events: "Events per second", c_lag: "From an event to its receipt", c_age: "Age of the model", half: "p50", most: "p95", now_value: "{name}: now {value}",
-    minutes: "last {n} min",
+    c_requests: "Requests per second", c_latency: "Answer time", c_fallback: "Lists with nothing known", c_batch: "Texts encoded together", c_events: "Events per second", c_lag: "From an event to its receipt", c_age: "Age of the model", half: "p50", most: "p95", now_value: "{name}: now {value}",
+    seconds: "last {n} s", minutes: "last {n} min",
   },
   zh: {
     language: "English", language_label: "切换到英文", language_code: "en",
@@ -92,8 +92,8 @@ export const WORDS = {
     versions_none: "这里还没有版本。", versions_off: "此服务启动时未获得版本目录。",
     health_title: "服务运行得如何", health_lead: "打开此页时，每两秒读取一次服务自身的指标。",
     health_ready: "就绪", health_not: "未就绪", pause: "暂停", resume: "继续", no_data: "暂无数据", metrics_off: "服务尚未在 /metrics 提供指标。",
-    c_requests: "每秒请求数", c_latency: "响应时间", c_fallback: "一无所知时的列表占比", c_batch: "一次编码的文本数", c_events: "每秒事件数", c_lag: "从事件发生到收到", c_age: "模型的年龄", half: "p50", most: "p95", now_value: "{name}：现在 {value}",
-    minutes: "最近 {n} 分钟",
+    c_requests: "每秒请求数", c_latency: "响应时间", c_fallback: "一无所知的列表", c_batch: "一次编码的文本数", c_events: "每秒事件数", c_lag: "从事件发生到收到", c_age: "模型的年龄", half: "p50", most: "p95", now_value: "{name}：现在 {value}",
+    seconds: "最近 {n} 秒", minutes: "最近 {n} 分钟",
   },
 };
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row, bindparam, func, select
+from sqlalchemy import Engine, Row, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
@@ -22,6 +22,7 @@ _SINCE = (
     .limit(bindparam("most"))
 )
 _ONE = select(items).where(items.c.item_id == bindparam("wanted"))
+_TOUCH = update(items).where(items.c.item_id == "").values(change=items.c.change)
 _LAST = select(func.coalesce(func.max(items.c.change), 0))
 
 
@@ -50,8 +51,8 @@ class ItemChanges:
 
     Args:
         engine: of a store whose tables are up to date.
-        alone: makes a transaction the only one that writes, so that changes are numbered in the order in which they
-            can be read, and of two changes of one item the second knows the first.
+        alone: makes a transaction the only one that writes in PostgreSQL, so that changes are numbered in the order in
+            which they can be read, and of two changes of one item the second knows the first.
 
     """
 
@@ -64,7 +65,7 @@ class ItemChanges:
     def put(self, item_id: str, fields: Mapping[str, Any]) -> None:
         """Write down all that there is to an item, in place of what there was."""
         with self._engine.begin() as connection:
-            self._alone(connection)
+            self._begin(connection)
             self._write(connection, item_id, dict(fields), is_whole=True)
 
     def patch(self, item_id: str, fields: Mapping[str, Any], *, is_known: bool) -> bool:
@@ -80,7 +81,7 @@ class ItemChanges:
 
         """
         with self._engine.begin() as connection:
-            self._alone(connection)
+            self._begin(connection)
             row = connection.execute(_ONE, {"wanted": item_id}).first()
             there = None if row is None else _item(row)
             if (there is None and not is_known) or (there is not None and there.fields is None):
@@ -94,7 +95,7 @@ class ItemChanges:
     def withdraw(self, item_id: str) -> None:
         """Note that an item is to be shown no more; what was said of it is deleted."""
         with self._engine.begin() as connection:
-            self._alone(connection)
+            self._begin(connection)
             self._write(connection, item_id, None, is_whole=True)
 
     def get(self, item_id: str) -> StoredItem | None:
@@ -107,6 +108,11 @@ class ItemChanges:
         """The items that have changed after a change, at most so many, in the order of their last changes."""
         with self._engine.connect() as connection:
             return [_item(row) for row in connection.execute(_SINCE, {"change": change, "most": most})]
+
+    def _begin(self, connection: Connection) -> None:
+        self._alone(connection)
+        # SQLite lets a transaction that reads before it writes fail where another was faster: this writes nothing
+        connection.execute(_TOUCH)
 
     def _write(self, connection: Connection, item_id: str, fields: Fields | None, *, is_whole: bool) -> None:
         values = {

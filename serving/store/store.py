@@ -39,7 +39,7 @@ from serving.store.hashing import user_hash
 from serving.store.impressions import Impressions
 from serving.store.items import ItemChanges
 from serving.store.keys import Keys
-from serving.store.schema import events, forgotten, items, users
+from serving.store.schema import events, forgotten, users
 
 Outcome = Literal["stored", "duplicate", "conflict"]
 _ROWS_AT_ONCE = 1000
@@ -65,8 +65,6 @@ _NEWEST_OF = (
     .order_by(events.c.seq.desc())
     .limit(bindparam("most"))
 )
-_TOUCH = update(items).where(items.c.item_id == "").values(change=items.c.change)
-"""Writes nothing, and takes SQLite's lock for writing."""
 _N_USERS = select(func.count(func.distinct(events.c.user_id)))
 _LAST_GONE = select(func.coalesce(func.max(forgotten.c.forgotten_at), 0.0))
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791012)")
@@ -173,11 +171,12 @@ class Store:
         return outcomes
 
     def _alone(self, connection: Connection) -> None:
-        """Be the only writer: numbers come in the order in which they can be read, and nobody waits in a circle."""
+        """Be the only writer, as whoever writes is in SQLite: numbers come in the order in which they can be read.
+
+        And two batches of the same events do not wait for each other for ever.
+        """
         if self._is_postgresql:
             connection.execute(_ONE_WRITER)
-        else:  # as here; but a transaction that reads before it writes would fail where another was faster
-            connection.execute(_TOUCH)
 
     def people(self, user_ids: Sequence[str], most: int) -> dict[str, Person]:
         """What is stored of these users, and of each the newest `most` events."""

@@ -309,13 +309,24 @@ def test_charts_of_the_services_figures(visit: Visit) -> None:
     )
     page = visit.open("health")
     chart = lambda name: page.locator(".chart", has_text=name)  # noqa: E731
-    expect(chart("Share of lists").locator("strong")).to_have_text("25 %")
+    expect(chart("Lists with nothing known").locator("strong")).to_have_text("25 %")
     expect(chart("Texts encoded").locator("strong")).to_have_text("3.0")
     expect(chart("Requests per second").locator("strong")).to_have_text(re.compile(r"^\d\.\d/s$"))
     # by a straight line within the bucket: 2.5 of 4 in 0 to 10 ms; 0.75 of the one in 10 to 100 ms
     expect(chart("Answer time").locator("strong").nth(0)).to_have_text("6.3 ms")
     expect(chart("Answer time").locator("strong").nth(1)).to_have_text("78 ms")
     expect(chart("Events per second")).to_contain_text("No data yet")
+
+
+def test_charts_know_the_services_figures_by_name(model: Recommender, kept: Store) -> None:
+    names = re.findall(r'"(kindling_\w+)"', (CONSOLE / "health.js").read_text(encoding="utf-8"))
+    assert len(names) == 6
+    with TestClient(create_app(lambda: model, kept, CONFIG.serve)) as client:
+        client.post("/v1/recommend", json={})
+        client.post("/v1/events", json={"events": [{"user_id": "a", "item_id": "b", "timestamp": 1}]})
+        told = client.get("/metrics").text
+    for name in names:
+        assert re.search(rf"^{name}(_bucket)?[{{ ]", told, re.MULTILINE), name
 
 
 @pytest.mark.parametrize(("locale", "theme", "width"), [("zh-CN", "dark", 360), ("en-US", "light", 1280)])

@@ -58,7 +58,7 @@ def changes(before: dict[str, float], after: dict[str, float]) -> dict[str, floa
 
 def test_a_list_is_counted_once_in_each_place(client: TestClient, shop: Shop) -> None:
     before = numbers(client)
-    body = {"user_text": "I like tea", "query": "a pot", "n": 120}
+    body = {"user_text": "I like tea of no other test", "query": "a pot of no other test", "n": 120}
     items = client.post("/v1/recommend", json=body).json()["items"]
     shown = {item["item_id"] for item in items}
     n_cold = len(shown & set(shop.cold_ids))

@@ -19,7 +19,7 @@ from pipelines.core.layout import Layout
 from pipelines.core.model import asked_of
 from pipelines.core.storage import read_json, read_tensors, write_table, write_tensors
 from serving.api import create_app
-from serving.interview import Answer, Asked
+from serving.interview import Asked, Reply
 from serving.live import LiveRecommender
 from serving.onboarding import event_kinds
 from serving.recommender import Recommender
@@ -219,7 +219,7 @@ def test_a_catalogue_that_nobody_has_used_is_asked_about_by_its_texts(
     assert found[0].gain > 0
     first = found[0].item_id
     liked, not_liked = (
-        {q.item_id: q.like_chance for q in cold.questions(Request(n=500), [Answer(first, kind)])}
+        {q.item_id: q.like_chance for q in cold.questions(Request(n=500), [Reply(first, kind)])}
         for kind in ("like", "dislike")
     )
     alike = [i for i in liked if of[i][0] == of[first][0]]
@@ -239,7 +239,7 @@ def test_items_that_changed_or_went_are_not_asked_about(model: Recommender, kept
         expected = {i for row, i in enumerate(shop.item_ids) if row not in HIDDEN} - {first, second}
         assert left == expected
         # what was said of the new one counts
-        said = live().questions(Request(n=500), [Answer("new-tent", "like")])  # type: ignore[union-attr]
+        said = live().questions(Request(n=500), [Reply("new-tent", "like")])  # type: ignore[union-attr]
         told = live().questions(Request(n=500, events=[Event("new-tent")]), [])  # type: ignore[union-attr]
         assert ids(said) == ids(told)
     live.close()

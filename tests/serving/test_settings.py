@@ -162,7 +162,7 @@ def test_words_count_beside_their_meaning(model: Recommender, without_words: Rec
     words = lexical.load(BundlePaths(shop.bundle).lexical)
     assert words.width > 0
     query = model.title(shop.item_ids[0])
-    profile, plain = (m._encode([query], ["your query"])[0] for m in (model, without_words))
+    profile, plain = (m.users._encode([query], ["your query"])[0] for m in (model, without_words))
     assert len(profile) == len(plain) + words.width
     np.testing.assert_allclose(profile[: len(plain)], plain, atol=1e-6)
     assert np.linalg.norm(plain) == pytest.approx(1.0, abs=1e-5)
@@ -172,6 +172,6 @@ def test_words_count_beside_their_meaning(model: Recommender, without_words: Rec
 
 
 def test_without_words_there_are_answers_too(without_words: Recommender) -> None:
-    assert without_words._lexical.width == 0
+    assert without_words.users._lexical.width == 0
     answer = without_words.recommend(Request(query="tea", n=5, explain=True))
     assert len(answer) == 5

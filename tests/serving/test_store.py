@@ -243,7 +243,7 @@ def test_numbers_come_in_the_order_in_which_they_can_be_read(store: Store, url: 
 
 
 def test_batches_of_the_same_events_in_another_order(store: Store, url: URL) -> None:
-    given = events(*range(3000))
+    given = events(*range(1100))  # two statements
     with ThreadPoolExecutor(2) as pool:
         for _ in range(3):
             both = list(pool.map(lambda batch: Store(url).add(batch), (given, given[::-1])))

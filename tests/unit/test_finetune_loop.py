@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Iterator
@@ -146,6 +147,10 @@ def share(rank: int, folder: str) -> None:
             training = make(**case, workers=Workers(rank, world), models=Path(folder))
             standing = run(training)
             found[name] = [losses_of(training), [point.figures for point in standing.curve]]
+        # torch waits for the group's threads where its last user goes, and they for the interpreter: what holds the
+        # group by the way, the reducer of gradients, has to go first
+        del training, standing
+        gc.collect()
         torch.distributed.destroy_process_group()
         Path(f"{folder}/{world}-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
