@@ -133,9 +133,7 @@ def grid(base: ExploreConfig = BASE) -> dict[str, ExploreConfig]:
         tried[f"epsilon 0 cold {cold}"] = replace_settings(
             base, policy="epsilon", epsilon=0.0, cold_share=cold
         )
-        tried[f"thompson cold {cold}"] = replace_settings(
-            base, policy="thompson", noise=0.1, item_noise=0.3, cold_share=cold
-        )
+        tried[f"thompson cold {cold}"] = replace_settings(base, policy="thompson", cold_share=cold)
     for noise in (0.1, 0.3):
         tried[f"ucb {noise}"] = replace_settings(base, policy="ucb", noise=noise)
     return tried
@@ -156,7 +154,8 @@ def regret_table(
     """Of each policy, with what it differs from greedy and from epsilon by in the same worlds."""
     lines = [
         f"| policy | cumulative regret a visitor | less {base}'s | less {rival}'s | last ten visits, less {base}'s | "
-        f"new items shown {ENOUGH} times | half-way | audience met | half-way |", "|---|---|---|---|---|---|---|---|---|",
+        f"new items shown {ENOUGH} times | half-way | audience met | half-way |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, found in courses.items():
         total = [float(c.regret.sum()) for c in found]
@@ -167,11 +166,9 @@ def regret_table(
             for a, b in zip(found, courses[base], strict=True)
         ]
         half = len(found[0].regret) // 2
-        cells = [
-            name, interval(total), interval(less), interval(beside), interval(late), interval([float(c.tried[-1]) for c in found]),
-            interval([float(c.tried[half]) for c in found]), interval([float(c.audience[-1]) for c in found]),
-            interval([float(c.audience[half]) for c in found]),
-        ]  # fmt: skip
+        shares = [[float(values[at]) for values in (c.tried for c in found)] for at in (-1, half)]
+        shares += [[float(values[at]) for values in (c.audience for c in found)] for at in (-1, half)]
+        cells = [name, *(interval(values) for values in (total, less, beside, late, *shares))]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -202,7 +199,8 @@ worlds: `--choose --seeds {chosen}`.
 
 A generated shop of {items} items, a quarter of them never shown before, and {users} users with {interactions}
 interactions. {visitors} visitors come with their own words, {visits} times each, and see {n} items, looking
-at place k with probability 1 / log2(1 + k). A click counts in the next list; the model is fitted again every {refit_every} visits.
+at place k with probability 1 / log2(1 + k). A click counts in the next list, a new item's first clicks give it a
+factor, and the model is fitted again every {refit_every} visits.
 What is clicked on is not shown again, so the best that is left gets worse, and regret (expected clicks of the best list
 that was possible, less those of the list shown) does not fall by itself. Texts are read by their words. In brackets
 95 % intervals over worlds (Student's t); differences are between the same worlds, visitors and dice.
