@@ -190,3 +190,29 @@ def test_a_request_id_that_is_none(served: tuple[TestClient, Store, Path], name:
     answer = served[0].post("/v1/events", json={"events": [event]})
     assert answer.status_code == 422
     assert "request_id" in answer.json()["detail"]
+
+
+def test_what_is_passed_over_goes_down_and_what_is_touched_does_not(model: Recommender, store: Store) -> None:
+    how = ExploreConfig(log=True, passed_weight=20.0)
+    user = {"user_id": "visitor-9", "user_text": "I camp by the sea"}
+    with TestClient(create_app(lambda: model, store, CONFIG.serve, how)) as client:
+        first = ask(client, user | {"n": 3}, "request-a")["items"]
+        wait_for(store, 1)
+        for number in range(4):
+            ask(client, user | {"n": 3}, f"request-b{number}")
+            wait_for(store, 2 + number)
+        last = ask(client, user | {"n": 120, "explain": True})["items"]
+        for item in last:
+            assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-5)
+        scores = {item["item_id"]: item["score"] for item in last}
+        assert all(scores[item["item_id"]] < item["score"] for item in first)
+        # it was not passed over any more once it was clicked on: it counts as an event, and is not shown again
+        click = {"user_id": user["user_id"], "item_id": first[0]["item_id"], "request_id": "request-a"}
+        assert client.post("/v1/events", json={"events": [click]}).status_code == 200
+        later = ask(client, user | {"n": 120, "explain": True})["items"]
+    assert first[0]["item_id"] not in ids_of(later)
+    assert all(f"item {first[0]['item_id']}" in item["parts"] for item in later)
+
+
+def ids_of(items: list[dict[str, Any]]) -> list[str]:
+    return [item["item_id"] for item in items]
