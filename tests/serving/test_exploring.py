@@ -195,7 +195,7 @@ def test_a_request_id_that_is_none(served: tuple[TestClient, Store, Path], name:
 def test_what_is_passed_over_goes_down_and_what_is_touched_does_not(model: Recommender, store: Store) -> None:
     how = ExploreConfig(log=True, passed_weight=20.0)
     user = {"user_id": "visitor-9", "user_text": "I camp by the sea"}
-    with TestClient(create_app(lambda: model, store, CONFIG.serve, how)) as client:
+    with TestClient(create_app(lambda: model, store, CONFIG.serve, explore=how)) as client:
         first = ask(client, user | {"n": 3}, "request-a")["items"]
         wait_for(store, 1)
         for number in range(4):
