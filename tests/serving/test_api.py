@@ -288,7 +288,7 @@ def test_openapi(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert {URL, "/v1/recommend/{user_id}", "/v1/events", "/v1/users/{user_id}"} <= set(schema["paths"])
     responses = schema["paths"][URL]["post"]["responses"]
-    assert set(responses) == {"200", "401", "403", "422", "429", "503"}
+    assert set(responses) == {"200", "400", "401", "403", "413", "422", "429", "503"}
     assert "application/problem+json" in responses["503"]["content"]
     body = schema["components"]["schemas"]["RecommendBody"]
     assert body["additionalProperties"] is False
