@@ -27,7 +27,8 @@ EVENT = {"events": [{"user_id": "anna", "item_id": "item-000001"}]}
 
 @pytest.fixture
 def guarded(model: Recommender, store: Store) -> Iterator[TestClient]:
-    with TestClient(create_app(lambda: model, store, ServeConfig(auth="keys"))) as client:
+    patient = ServeConfig(auth="keys", request_timeout_s=60)  # a busy machine is not what is tested
+    with TestClient(create_app(lambda: model, store, patient)) as client:
         yield client
 
 
