@@ -56,9 +56,9 @@ def tables(small_data: Path, data: Path) -> Path:
 
 
 def wanted_of(model: Recommender, request: Request) -> Wanted:
-    wanted = model._prepare(0, request, *model._words([request])).wanted
-    assert wanted is not None
-    return wanted
+    (asked,) = model.understand([request])
+    assert asked.wanted is not None
+    return asked.wanted
 
 
 def test_relations_and_vectors_reach_the_bundle(tmp_path: Path, small_data: Path, small_config: Path) -> None:
@@ -100,7 +100,7 @@ def test_relations_and_vectors_reach_the_bundle(tmp_path: Path, small_data: Path
     request = Request(query="a tent", n=20)
     exact = ExactRanker(model.catalogue.bundle.vectors)
     (best,) = exact.best([wanted_of(model, request)])
-    assert [item.item_id for item in model.recommend(request)] == [model.item_ids[row] for row in best.rows]
+    assert [item.item_id for item in model.recommend(request)] == [model.catalogue.ids[row] for row in best.rows]
     # another weight is another profile, and no text is encoded again
     config.write_text(config.read_text().replace("weight = 0.3", "weight = 0.2"))
     again = kindling(*options, "--until-stage", "profile")
