@@ -114,7 +114,7 @@ def test_a_request_is_filtered_by_a_tag(tagged: Path, data: Path, config: Path, 
     assert finished.status == 0, finished.err
     assert finished.out.count("unchanged") == 5
     model = load_current(out)
-    tags_of = {item: model.tags(item) for item in model.item_ids}
+    tags_of = {item: model.tags(item) for item in model.catalogue.ids}
     for query in (None, "something with strings"):
         answer = model.recommend(Request(query=query, n=300, filter={"topic": "music"}))
         assert {a.item_id for a in answer} == {i for i, tags in tags_of.items() if "music" in tags["topic"]}
