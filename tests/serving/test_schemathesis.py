@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -11,10 +14,12 @@ from schemathesis.generation import GenerationMode
 from schemathesis.schemas import APIOperation, BaseSchema
 from schemathesis.specs.openapi import checks
 
+from pipelines.core.layout import Layout
+from pipelines.core.sections.exploring import ExploreConfig
 from serving.api import create_app
 from serving.recommender import Recommender
 from tests.serving.databases import file_store
-from tests.serving.shop import CONFIG
+from tests.serving.shop import CONFIG, Shop
 
 CHECKS = [
     schemathesis.checks.not_a_server_error,
@@ -28,8 +33,12 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def described(model: Recommender, tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
-    app = create_app(lambda: model, file_store(tmp_path_factory.mktemp("store")), CONFIG.serve)
+def described(model: Recommender, shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
+    """With all routes there are, those that change what is in service too."""
+    out = Path(shutil.copytree(shop.out, tmp_path_factory.mktemp("described") / "out"))
+    app = create_app(
+        lambda: model, file_store(out), CONFIG.serve, explore=ExploreConfig(log=True), layout=Layout(out)
+    )
     # on this machine alone no key is wanted, and one that is missing is no bad request
     for operations in app.openapi()["paths"].values():
         for operation in operations.values():
