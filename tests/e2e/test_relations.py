@@ -100,7 +100,9 @@ def test_relations_and_vectors_reach_the_bundle(tmp_path: Path, small_data: Path
     request = Request(query="a tent", n=20)
     exact = ExactRanker(model.catalogue.bundle.vectors)
     (best,) = exact.best([wanted_of(model, request)])
-    assert [item.item_id for item in model.recommend(request)] == [model.catalogue.ids[row] for row in best.rows]
+    assert [item.item_id for item in model.recommend(request)] == [
+        model.catalogue.ids[row] for row in best.rows
+    ]
     # another weight is another profile, and no text is encoded again
     config.write_text(config.read_text().replace("weight = 0.3", "weight = 0.2"))
     again = kindling(*options, "--until-stage", "profile")
