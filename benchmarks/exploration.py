@@ -1,6 +1,6 @@
 """Exploration where the truth is known: off-policy intervals, regret, and how soon new items meet their audience.
 
-    python benchmarks/exploration.py [--seeds 1 2 ...] [--repeats N] [--quick] [--out FILE]
+    python benchmarks/exploration.py [--seeds 1 2 ...] [--repeats N] [--kept FILE] [--quick] [--out FILE]
     python benchmarks/exploration.py --choose [--seeds 0]
 
 --choose tries constants of every policy; what is reported is on other seeds than they were chosen on.
@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,21 +174,39 @@ def regret_table(
     return lines
 
 
-def run(size: Size, seeds: Sequence[int], arms: dict[str, ExploreConfig]) -> dict[str, list[Course]]:
-    """Every policy in every world."""
+def run(
+    size: Size, seeds: Sequence[int], arms: dict[str, ExploreConfig], kept: Path | None
+) -> dict[str, list[Course]]:
+    """Every policy in every world; courses that are in the file `kept` are taken from it, others are added to it."""
+    known = _read(kept) if kept is not None and kept.exists() else {}
     courses: dict[str, list[Course]] = {name: [] for name in arms}
     for seed in seeds:
-        world = make_world(size, seed)
-        first = publish(world)
+        world = first = None
         for name, settings in arms.items():
-            courses[name].append(watch(world, first, size, settings, seed))
-            last = courses[name][-1]
+            key = f"{seed} {name} {vars(size)} {settings.model_dump_json()}"
+            if key not in known:
+                world = world or make_world(size, seed)
+                first = first or publish(world)
+                known[key] = watch(world, first, size, settings, seed)
+                if kept is not None:
+                    with kept.open("a", encoding="utf-8") as file:
+                        values = {field: value.tolist() for field, value in vars(known[key]).items()}
+                        file.write(json.dumps({"key": key, **values}) + "\n")
+            last = known[key]
+            courses[name].append(last)
             print(
                 f"seed {seed} {name}: regret {last.regret.sum():.3f} ({last.regret[0]:.3f} to {last.regret[-1]:.3f}), "
                 f"tried {last.tried[-1]:.3f}, audience {last.audience[-1]:.3f}",
                 flush=True,
             )
     return courses
+
+
+def _read(kept: Path) -> dict[str, Course]:
+    rows = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    return {
+        row.pop("key"): Course(**{field: np.array(values) for field, values in row.items()}) for row in rows
+    }
 
 
 PAGE = """# Exploration where the truth is known
@@ -243,16 +262,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(1, 13)))
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--lists", type=int, default=200)
+    parser.add_argument(
+        "--kept", type=Path, help="file of courses: a run that was broken off goes on from it"
+    )
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     if options.choose:
-        print("\n".join(regret_table(run(size, options.seeds, grid()))))
+        print("\n".join(regret_table(run(size, options.seeds, grid(), options.kept))))
         return
     offline = measure(size, options.seeds[0], LOGGERS, options.lists, options.repeats)
-    courses = run(size, options.seeds, policies())
+    courses = run(size, options.seeds, policies(), options.kept)
     text = page(courses, offline, options, size)
     print(text)
     if options.out is not None:
