@@ -233,7 +233,8 @@ Audience: of the pairs of a visitor and a new item that is among the 30 items th
 ## Intervals of off-policy estimates
 
 {lists} lists are logged and estimated from, {repeats} times, in the first world. The mean weight should be 1; where the
-target shows what the logged policy hardly draws it is less, estimates are too low, and the diagnostics say so.
+target shows what the logged policy hardly draws it is less, no estimate can be relied on, and the last column says so:
+it is how often the diagnostics call the target supported.
 
 {offline}
 """
