@@ -56,6 +56,8 @@ def connect(config: RayConfig) -> None:
         # fewer than four logical CPUs and Ray Data's helpers wait for each other for ever
         options |= {"num_cpus": config.num_cpus or max(4, os.cpu_count() or 1), "include_dashboard": False}
         options["address"] = "local"
+        if config.metrics_port:
+            options["_metrics_export_port"] = config.metrics_port
         _stay_on_loopback()
         # Ray asks every process for a token once one is set up; a start of our own needs none beyond loopback
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -29,6 +29,7 @@ from serving.experiments.versions import OtherVersions
 from serving.holder import CurrentRecommender
 from serving.live import LiveRecommender
 from serving.metrics import Meters
+from serving.proxy import drain_proxy
 from serving.recommender import Recommender
 from serving.store.store import Store, open_store, store_url
 
@@ -192,4 +193,5 @@ def wait_forever() -> None:
 
 def stop() -> None:
     """Drain and stop the service."""
+    drain_proxy()  # shutdown alone ends the proxy at once, and with it what is being answered
     serve.shutdown()

@@ -11,11 +11,15 @@ import atexit
 import logging
 import math
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +33,11 @@ Proxy = Literal["HAProxy", "Python proxy", "proxy of the cluster"]
 _ENABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 _NICENESS = "RAY_worker_niceness"
 _DRAIN_SECONDS = "2"
+_POLL_SECONDS = 0.05
+_ADMINISTRATION = "admin.sock"
+"""Ray puts it into a folder named after the node."""
+_own: list[tuple[Path, float]] = []
+"""Folder of the HAProxy that is started for us, and how many seconds it has to finish."""
 _LONGEST_TEMPORARY = 15
 """Characters: HAProxy takes sockets' paths of 97, and Ray puts a node's id of 56 into them."""
 
@@ -58,7 +67,46 @@ def choose_proxy(config: Config) -> Proxy:
         return "Python proxy"
     os.environ.update(_environment())
     os.environ["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(math.ceil(config.serve.drain_seconds))
+    _own.append((Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent, config.serve.drain_seconds))
     return "HAProxy"
+
+
+def drain_proxy() -> None:
+    """Have a HAProxy of our own finish what it has begun and take nothing more; another's is left alone."""
+    while _own:
+        folder, seconds = _own.pop()
+        pids = [pid for path in folder.rglob(_ADMINISTRATION) if (pid := _pid_behind(path))]
+        if not pids:
+            log.warning("HAProxy is not found and cannot be drained; what it is passing on breaks off")
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+        deadline = time.monotonic() + seconds
+        while any(map(_is_running, pids)) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+
+def _pid_behind(path: Path) -> int | None:
+    """The process that listens at an administration socket of HAProxy; None: there is none any more."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(2)
+            connection.connect(str(path))
+            connection.sendall(b"show info\n")
+            told = connection.makefile(encoding="utf-8").read()
+    except OSError:
+        return None
+    found = re.search(r"^Pid: (\d+)$", told, re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
+def _is_running(pid: int) -> bool:
+    """Whether it is there and has not ended; whoever started it may not have noticed yet. On Linux, as HAProxy here."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
 
 
 def _why_not() -> str:
@@ -86,7 +134,7 @@ def _environment() -> Mapping[str, str]:
     return {
         _ENABLE: "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / _ADMINISTRATION),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),

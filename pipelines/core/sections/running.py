@@ -142,6 +142,10 @@ class RayConfig(Section):
     num_cpus: Annotated[int, Field(ge=0)] = Field(
         0, description="logical CPUs of a local start; 0: those of the machine, at least 4 so nothing starves"
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0,
+        description="where a local start shows the metrics of all replicas, on 127.0.0.1; 0: any free port",
+    )
     object_store_mb: Annotated[int, Field(ge=0)] = Field(
         0, description="shared memory of a local start in MiB; 0: Ray's choice"
     )
