@@ -260,9 +260,11 @@ def test_head_of_pairs_says_the_same_of_all_of_them_at_first() -> None:
 
 
 def test_head_scale_of_the_vectors_does_not_matter() -> None:
-    head = linear_head(4, [0.0])
+    head = linear_head(64, [0.0])
     torch.nn.init.normal_(head[1].weight)  # type: ignore[index]
-    vectors = torch.randn(3, 4)
+    vectors = torch.randn(
+        3, 64
+    )  # wide, as an encoder's are: of four numbers some are nearly equal, and the mean is not
     torch.testing.assert_close(head(vectors), head(1000 * vectors), rtol=1e-3, atol=1e-3)
 
 
