@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from jobs.experiments_cli import experiments_app
+from jobs.forgetting_cli import forget_app
 from jobs.policies_cli import policies_app
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
@@ -29,6 +30,7 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys that callers of the serv
 app.add_typer(keys_app, name="keys")
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(policies_app, name="policies")
+app.add_typer(forget_app, name="forget")
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""
@@ -46,12 +48,15 @@ def build(
     until_stage: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
 ) -> None:
     """Build and publish a recommender from tables; what did not change is reused."""
+    from jobs.forgetting import note_forgotten
     from jobs.summary import print_build
     from pipelines.cluster import shutdown
+    from pipelines.core.layout import Layout
     from pipelines.flow import build as run_build
     from pipelines.progress import Progress
 
     settings = load_config(config)
+    note_forgotten(settings, Layout(out.resolve()))
     with _terminate_cleanly():
         try:
             outcomes = run_build(
@@ -75,6 +80,7 @@ def finetune(
 ) -> None:
     """Teach the encoder as the finetune section says; a build with the same settings goes on from there."""
     from jobs.finetuning import print_finetuning
+    from jobs.forgetting import note_forgotten
     from pipelines.cluster import shutdown
     from pipelines.core.layout import Layout
     from pipelines.core.storage import read_json
@@ -87,6 +93,7 @@ def finetune(
             "finetune.objective = 'none': nothing to learn. Set it in a file and give that as --config."
         )
     layout = Layout(out.resolve())
+    note_forgotten(settings, layout)
     with _terminate_cleanly():
         try:
             run_build(settings, data, layout.root, until_stage="finetune", progress=Progress())
@@ -112,13 +119,16 @@ def tune(
     write: Annotated[Path | None, typer.Option(help="Also write the best settings to this file.")] = None,
 ) -> None:
     """Search for better settings on validation; run again, it goes on where it was stopped."""
+    from jobs.forgetting import note_forgotten
     from jobs.tuning import print_tuning, stage_of
     from pipelines.cluster import shutdown
+    from pipelines.core.layout import Layout
     from pipelines.core.storage import write_text
     from pipelines.progress import Progress
     from pipelines.tune import tune as run_tune
 
     settings, searched = load_config(config), stage_of(stage, model)
+    note_forgotten(settings, Layout(out.resolve()))
     with _terminate_cleanly():
         try:
             tuned = run_tune(
@@ -263,19 +273,20 @@ def add_key(
     config: ConfigOption = None,
 ) -> None:
     """Make a key and print it; it is shown this once."""
-    from jobs.keys import keys_of
+    from jobs.stores import store_of
 
-    with keys_of(out, config) as keys:
-        typer.echo(keys.add(name, scope or ["read"], None if days is None else days * 86400))
+    with store_of(out, config) as (store, _):
+        typer.echo(store.keys.add(name, scope or ["read"], None if days is None else days * 86400))
 
 
 @keys_app.command(name="list")
 def list_keys(out: OutOption, config: ConfigOption = None) -> None:
     """Print what is known of all keys."""
-    from jobs.keys import keys_of, print_keys
+    from jobs.keys import print_keys
+    from jobs.stores import store_of
 
-    with keys_of(out, config) as keys:
-        print_keys(keys.all())
+    with store_of(out, config) as (store, _):
+        print_keys(store.keys.all())
 
 
 @keys_app.command(name="rotate")
@@ -286,19 +297,19 @@ def rotate_key(
     config: ConfigOption = None,
 ) -> None:
     """Make a key in the place of another and print it."""
-    from jobs.keys import keys_of
+    from jobs.stores import store_of
 
-    with keys_of(out, config) as keys:
-        typer.echo(keys.rotate(key_id, grace_hours * 3600))
+    with store_of(out, config) as (store, _):
+        typer.echo(store.keys.rotate(key_id, grace_hours * 3600))
 
 
 @keys_app.command(name="revoke")
 def revoke_key(key_id: KeyArgument, out: OutOption, config: ConfigOption = None) -> None:
     """Delete a key; within five seconds it opens nothing."""
-    from jobs.keys import keys_of
+    from jobs.stores import store_of
 
-    with keys_of(out, config) as keys:
-        keys.revoke(key_id)
+    with store_of(out, config) as (store, _):
+        store.keys.revoke(key_id)
 
 
 @app.command(name="config")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,23 +19,10 @@ from pipelines.core.layout import Layout
 from serving.experiments.checking import check_definition, check_version
 from serving.experiments.definition import Definition
 from serving.experiments.report import ALPHA, Difference, Interval, Report
-from serving.store.experiments import Experiment, Experiments
-from serving.store.store import open_store, store_url
+from serving.store.experiments import Experiment
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 _POWER = 0.8
-
-
-@contextmanager
-def experiments_of(out: Path, config: Path | None) -> Iterator[Experiments]:
-    """The experiments of the store that `kindling serve` with the same arguments uses."""
-    layout = Layout(out.resolve())
-    settings = load_config(config or _config_of(layout))
-    store = open_store(store_url(settings.serve.store, layout.root))
-    try:
-        yield store.experiments
-    finally:
-        store.close()
 
 
 def read_definition(path: Path, out: Path) -> Definition:

@@ -41,20 +41,22 @@ def start(
     config: ConfigOption = None,
 ) -> None:
     """Begin an experiment; replicas take part in it within seconds."""
-    from jobs.experiments import experiments_of, print_experiments, read_definition
+    from jobs.experiments import print_experiments, read_definition
+    from jobs.stores import store_of
 
     made = read_definition(definition, out)
-    with experiments_of(out, config) as experiments:
-        print_experiments([experiments.start(made)])
+    with store_of(out, config) as (store, _):
+        print_experiments([store.experiments.start(made)])
 
 
 @experiments_app.command(name="list")
 def list_experiments(out: OutOption, config: ConfigOption = None) -> None:
     """Print all experiments, the newest first."""
-    from jobs.experiments import experiments_of, print_experiments
+    from jobs.experiments import print_experiments
+    from jobs.stores import store_of
 
-    with experiments_of(out, config) as experiments:
-        print_experiments(experiments.all())
+    with store_of(out, config) as (store, _):
+        print_experiments(store.experiments.all())
 
 
 @experiments_app.command()
@@ -65,10 +67,11 @@ def traffic(
     config: ConfigOption = None,
 ) -> None:
     """Let an experiment have more or fewer users; who stays in it keeps their variant."""
-    from jobs.experiments import experiments_of, print_experiments
+    from jobs.experiments import print_experiments
+    from jobs.stores import store_of
 
-    with experiments_of(out, config) as experiments:
-        print_experiments([experiments.set_traffic(name, share)])
+    with store_of(out, config) as (store, _):
+        print_experiments([store.experiments.set_traffic(name, share)])
 
 
 @experiments_app.command()
@@ -79,11 +82,12 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Print what came of an experiment so far; look as often as you like."""
-    from jobs.experiments import experiments_of, print_report
+    from jobs.experiments import print_report
+    from jobs.stores import store_of
     from serving.experiments.report import make_report
 
-    with experiments_of(out, config) as experiments:
-        made = make_report(experiments, name, is_patient=True)
+    with store_of(out, config) as (store, _):
+        made = make_report(store.experiments, name, is_patient=True)
     if as_json:
         typer.echo(made.model_dump_json(indent=2))
     else:
@@ -98,7 +102,8 @@ def stop(
     config: ConfigOption = None,
 ) -> None:
     """End an experiment: everybody has the control; or name the winner of one that was ended without."""
-    from jobs.experiments import experiments_of, print_stopped
+    from jobs.experiments import print_stopped
+    from jobs.stores import store_of
 
-    with experiments_of(out, config) as experiments:
-        print_stopped(experiments.stop(name, winner))
+    with store_of(out, config) as (store, _):
+        print_stopped(store.experiments.stop(name, winner))

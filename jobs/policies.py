@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +11,15 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.core.bundle import BundlePaths, current_version
-from pipelines.core.config import ServeConfig, load_config
+from jobs.stores import store_of
+from pipelines.core.config import ServeConfig
 from pipelines.core.errors import ConfigError, InputError
 from pipelines.core.layout import Layout
 from pipelines.core.off_policy import Estimate, Evaluation, LoggedRows, evaluate, place_model
 from serving.recommender import Recommender
 from serving.requests import Event, Request
 from serving.store.impressions import Impression, Response
-from serving.store.store import Store, open_store, store_url
+from serving.store.store import Store
 
 _AT_ONCE = 32
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -70,17 +69,6 @@ class Judged:
     found: Evaluation | None = None
 
 
-@contextmanager
-def _store_of(out: Path, config: Path | None) -> Iterator[tuple[Store, ServeConfig]]:
-    layout = Layout(out.resolve())
-    settings = load_config(config or BundlePaths(layout.bundle(current_version(layout))).config)
-    store = open_store(store_url(settings.serve.store, layout.root))
-    try:
-        yield store, settings.serve
-    finally:
-        store.close()
-
-
 def judge(
     out: Path,
     config: Path | None,
@@ -108,7 +96,7 @@ def judge(
     for version in versions:
         if not layout.bundle(version).is_dir():
             raise ConfigError(f"version '{version}' is not under {layout.bundles}. Name one that is.")
-    with _store_of(out, config) as (store, settings):
+    with store_of(out, config) as (store, settings):
         logged = read(store, events, since)
         if not logged.lists:
             raise InputError("no lists are logged; serve some with explore.log = true first.")

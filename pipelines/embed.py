@@ -26,6 +26,7 @@ from pipelines.cluster import count_gpus, room_for_actors
 from pipelines.core.config import Config, EncoderConfig
 from pipelines.core.encoder import Encoder, content_hash, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, ConfigError
+from pipelines.core.forgetting import Forgotten, sweep_embeddings
 from pipelines.core.layout import Layout
 from pipelines.core.schema import TEXT
 from pipelines.core.storage import part_paths, write_json, write_rows, write_table
@@ -38,9 +39,9 @@ _READ_BATCH = 16_384
 _TEXTS_WORTH_AN_ACTOR = 256
 
 
-def fingerprint(data: str, config: Config) -> str:  # noqa: ARG001 - one shape for all stages
-    """Hash of the encoder: weights in a folder may change under the same name."""
-    return encoder_fingerprint(config.encoder)
+def fingerprint(config: Config, layout: Layout, data: str) -> str:  # noqa: ARG001 - one shape for all stages
+    """Hash of the encoder, for weights in a folder may change under the same name, and of whom to forget."""
+    return encoder_fingerprint(config.encoder) + Forgotten.read(layout.forgotten).digest()
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
@@ -48,6 +49,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     cache = layout.embedding_cache(encoder_fingerprint(config.encoder))
     for leftover in cache.glob(".*"):  # half a file of an actor that was killed
         leftover.unlink(missing_ok=True)
+    ray.get(_sweep.remote(layout))
     cached = ray.get(_cached_hashes.remote(cache))
     counts: dict[str, int] = ray.get(_count_missing.remote(layout, cached))
     if counts["to_encode"]:
@@ -88,13 +90,25 @@ def _text_paths(layout: Layout) -> list[Path]:
 
 
 @ray.remote
-def _count_missing(layout: Layout, cached: pa.Array) -> dict[str, int]:
-    """Distinct texts, and how many of them have no vector yet."""
+def _sweep(layout: Layout) -> None:
+    """What somebody wrote who was forgotten leaves the caches with them."""
+    if forgotten := Forgotten.read(layout.forgotten):
+        sweep_embeddings(layout, forgotten, _distinct_hashes(layout))
+
+
+def _distinct_hashes(layout: Layout) -> pa.Array:
     found = pa.array([], pa.binary(16))
     for path in _text_paths(layout):
         texts = pq.read_table(path, columns=[TEXT]).column(0)
         chunk = _hashes(texts.filter(pc.not_equal(texts, "")))
         found = pc.unique(pa.concat_arrays([found, chunk]))
+    return found
+
+
+@ray.remote
+def _count_missing(layout: Layout, cached: pa.Array) -> dict[str, int]:
+    """Distinct texts, and how many of them have no vector yet."""
+    found = _distinct_hashes(layout)
     missing = pc.sum(pc.invert(pc.is_in(found, value_set=cached))).as_py() or 0
     return {"texts": len(found), "to_encode": int(missing), "from_cache": len(found) - int(missing)}
 

@@ -30,7 +30,7 @@ UNSEEN = frozenset(
 """Settings of the sections it reads that do not change what is learnt."""
 
 
-def fingerprint(data: str, config: Config) -> str:  # noqa: ARG001 - one shape for all stages
+def fingerprint(config: Config, layout: Layout, data: str) -> str:  # noqa: ARG001 - one shape for all stages
     """Hash of the encoder that is taught and of the files that are named; constant where nothing is learnt."""
     settings = config.finetune
     if settings.objective == "none":

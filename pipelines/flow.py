@@ -59,7 +59,7 @@ class Stage:
     reads: tuple[str, ...]
     sections: tuple[str, ...]
     exclude: frozenset[str] = frozenset()
-    inputs: Callable[[str, Config], str] | None = None
+    inputs: Callable[[Config, Layout, str], str] | None = None
     intact: Callable[[Layout], bool] = field(default=lambda _layout: True)
 
 
@@ -84,7 +84,7 @@ STAGES: tuple[Stage, ...] = (
           ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate"),
           ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve", "rules"),
           frozenset({"publish.keep"}),
-          intact=publish.intact),
+          inputs=publish.fingerprint, intact=publish.intact),
 )  # fmt: skip
 _BEFORE_TUNED = ("ingest", "split", "finetune")
 """Stages that do not read the fine-tuned encoder."""
@@ -365,7 +365,7 @@ def _fingerprint(stage: Stage, config: Config, layout: Layout, data: str) -> str
     parts = (
         stage.name,
         config.fingerprint(*stage.sections, exclude=stage.exclude),
-        stage.inputs(data, config) if stage.inputs else "",
+        stage.inputs(config, layout, data) if stage.inputs else "",
         upstream,
     )
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()

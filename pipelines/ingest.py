@@ -27,6 +27,7 @@ from pipelines.core import tables
 from pipelines.core.config import Config
 from pipelines.core.enough import problems
 from pipelines.core.errors import InputError
+from pipelines.core.forgetting import Forgotten
 from pipelines.core.layout import Layout
 from pipelines.core.readers import Chunk, cut_chunks, find_files, read_chunk
 from pipelines.core.schema import REJECTS, TABLES, TableName
@@ -38,8 +39,8 @@ from pipelines.progress import Progress
 __all__ = ["fingerprint", "run"]
 
 
-def fingerprint(data: str, config: Config) -> str:
-    """Hash of the input files' names, sizes and times of change.
+def fingerprint(config: Config, layout: Layout, data: str) -> str:
+    """Hash of the input files' names, sizes and times of change, and of whom to forget.
 
     Raises:
         InputError: the items table, or without `data.text_only` the interactions table, is not there.
@@ -57,8 +58,9 @@ def fingerprint(data: str, config: Config) -> str:
                 f"{data} holds no table '{_name(config, table)}'. {hint} {_name(config, table)}.parquet, .jsonl or "
                 f".csv, or a folder {_name(config, table)}/ of such files; data.{table} sets another name."
             )
-    listed = json.dumps({t: [vars(f) for f in fs] for t, fs in files.items()}, sort_keys=True)
-    return hashlib.blake2b(listed.encode(), digest_size=12).hexdigest()
+    listed: dict[str, object] = {t: [vars(f) for f in fs] for t, fs in files.items()}
+    listed["forgotten"] = Forgotten.read(layout.forgotten).digest()
+    return hashlib.blake2b(json.dumps(listed, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:
@@ -70,12 +72,13 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     """
     chunks = {t: cut_chunks(data, t, find_files(data, _name(config, t))) for t in TABLES}
     counts: dict[str, Counter[str]] = {}
+    forgotten = ray.put(Forgotten.read(layout.forgotten))
     with progress.bar("reading", sum(map(len, chunks.values()))) as advance:
         for table in ("items", "users"):
-            counts[table] = _map_chunks(chunks[table], EntityTask(config, layout), advance)
+            counts[table] = _map_chunks(chunks[table], EntityTask(config, layout, forgotten), advance)
             vectors = tuple(config.data.vectors) if table == "items" else ()
             counts[table] += _count(_merge_entities.remote(layout, table, vectors))
-        among_items = PairTask(config, layout, _load_ids.remote(layout, "items"))
+        among_items = PairTask(config, layout, _load_ids.remote(layout, "items"), forgotten)
         counts["interactions"] = _map_chunks(chunks["interactions"], among_items, advance)
         counts["relations"] = _map_chunks(chunks["relations"], among_items, advance)
     counts["relations"] += _count(_merge_relations.remote(layout))
@@ -120,33 +123,37 @@ def _staged(layout: Layout, table: TableName | Literal["active_users"]) -> Path:
 class EntityTask:
     """Cleans chunks of items or users; a plain callable for Ray Data."""
 
-    def __init__(self, config: Config, layout: Layout) -> None:
-        """Keep what every chunk needs."""
-        self.config, self.layout = config, layout
+    def __init__(self, config: Config, layout: Layout, forgotten: ray.ObjectRef) -> None:
+        """Keep what every chunk needs; whom to forget stays in the object store until a task asks."""
+        self.config, self.layout, self.forgotten = config, layout, forgotten
 
     def __call__(self, chunk: Chunk) -> Counter[str]:
         """Read, check and store one chunk; returns its counts."""
         table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
-        checked = check_entities(chunk, table, bad, self.config)
+        checked = check_entities(chunk, table, bad, self.config, ray.get(self.forgotten))
         return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
 
 
 class PairTask:
     """Cleans chunks of interactions or relations against the known items."""
 
-    def __init__(self, config: Config, layout: Layout, known_items: ray.ObjectRef) -> None:
-        """Keep what every chunk needs; the ids stay in the object store until a task asks."""
-        self.config, self.layout, self.known_items = config, layout, known_items
+    def __init__(
+        self, config: Config, layout: Layout, known_items: ray.ObjectRef, forgotten: ray.ObjectRef
+    ) -> None:
+        """Keep what every chunk needs; ids stay in the object store until a task asks."""
+        self.config, self.layout, self.known_items, self.forgotten = config, layout, known_items, forgotten
 
     def __call__(self, chunk: Chunk) -> Counter[str]:
         """Read, check and store one chunk; returns its counts."""
         table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
-        check = check_interactions if chunk.table == "interactions" else check_relations
-        checked = check(chunk, table, bad, self.config, ray.get(self.known_items))
-        clean = checked.table
-        if chunk.table == "interactions":  # those of relations are counted when duplicates are merged
-            checked.counts["kept"] = clean.num_rows
-            clean, users = tables.encode_users(clean)
+        known_items = ray.get(self.known_items)
+        if chunk.table == "relations":
+            checked = check_relations(chunk, table, bad, self.config, known_items)
+            clean = checked.table
+        else:  # those of relations are counted when duplicates are merged
+            checked = check_interactions(chunk, table, bad, self.config, known_items, ray.get(self.forgotten))
+            checked.counts["kept"] = checked.table.num_rows
+            clean, users = tables.encode_users(checked.table)
             write_table(_staged(self.layout, "active_users") / part_name(chunk.number), users)
         return _store(self.layout, chunk, clean, checked.rejects, checked.counts)
 

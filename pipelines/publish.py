@@ -32,11 +32,12 @@ from pipelines.core.bundle import (
 from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
+from pipelines.core.forgetting import Forgotten, forget_in_versions
 from pipelines.core.index import build_index, wants_index
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
 from pipelines.core.rules import check_rules
-from pipelines.core.schema import N_INTERACTIONS, TABLES
+from pipelines.core.schema import FORGOTTEN_AT, N_INTERACTIONS, TABLES, USER_ID
 from pipelines.core.storage import (
     part_paths,
     read_json,
@@ -48,12 +49,17 @@ from pipelines.core.storage import (
     write_tensors,
     write_text,
 )  # fmt: skip
-from pipelines.core.versions import changing_current
+from pipelines.core.versions import changing_current, list_names
 from pipelines.progress import Progress
 
-__all__ = ["intact", "run"]
+__all__ = ["fingerprint", "intact", "run"]
 
 _STAGES = ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate")
+
+
+def fingerprint(config: Config, layout: Layout, data: str) -> str:  # noqa: ARG001 - one shape for all stages
+    """Hash of whom to forget: versions of before may know them, though the tables do not."""
+    return Forgotten.read(layout.forgotten).digest()
 
 
 def intact(layout: Layout) -> bool:
@@ -77,6 +83,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     with changing_current(layout):
         point_current(layout, version)
         _prune(layout, version, config.publish.keep)
+        forget_in_versions(layout, list_names(layout), Forgotten.read(layout.forgotten))
     write_json(layout.stage("publish") / "version.json", {"version": version})
     return {"version": version}
 
@@ -212,7 +219,13 @@ def _write_users(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
         "weights": history.data,
     }
     write_tensors(paths.user_arrays, arrays)
-    write_table(paths.users, ids)
+    write_table(paths.users, _with_moments(ids, Forgotten.read(layout.forgotten)))
+
+
+def _with_moments(ids: pa.Table, forgotten: Forgotten) -> pa.Table:
+    """Beside the ids, when those were forgotten who are here again: the service then knows that it may use it."""
+    moments = pa.array(forgotten.moments_of(ids.column(USER_ID)), pa.float64(), from_pandas=True)
+    return ids if moments.null_count == len(moments) else ids.append_column(FORGOTTEN_AT, moments)
 
 
 def _copy_encoder(config: Config, paths: BundlePaths) -> None:

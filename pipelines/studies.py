@@ -149,7 +149,7 @@ class FinetuneStudy:
         return (
             repr(self.space),
             config.fingerprint("data", "encoder", "finetune", exclude=finetune.UNSEEN),
-            finetune.fingerprint(self._data, config),
+            finetune.fingerprint(config, self._layout, self._data),
             since,
             config.tune.model_dump(include={"grace", "seed"}),
             _outputs(self._layout, "ingest", "split"),

@@ -114,5 +114,5 @@ def told(request: Request, person: Person) -> Request:
         user_text=request.user_text or person.description,
         stored=[Event(e.item_id, e.event, e.weight) for e in person.events],
         passed=person.passed,
-        is_forgotten=person.is_forgotten,
+        forgotten_at=person.forgotten_at,
     )

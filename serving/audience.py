@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +96,12 @@ class Sample:
         return values, np.concatenate(blocks, axis=1)
 
     def audience(
-        self, model: Recommender, vector: FloatArray, n: int, texts: Sequence[str], forgotten: set[str]
+        self,
+        model: Recommender,
+        vector: FloatArray,
+        n: int,
+        texts: Sequence[str],
+        forgotten: Mapping[str, float],
     ) -> Audience:
         """Whom the item with this vector would reach.
 
@@ -105,10 +110,11 @@ class Sample:
             vector: see `Recommender.place_text`.
             n: places of a list that count as seen.
             texts: what users say of themselves.
-            forgotten: users of whom nothing may be used.
+            forgotten: users, and when they were forgotten: of them nothing from before may be used.
 
         """
-        kept = np.array([user not in forgotten for user in self.user_ids], dtype=bool)
+        usable = [model.users.row(user, forgotten.get(user)) is not None for user in self.user_ids]
+        kept = np.array(usable, dtype=bool)
         lists = [best for best, is_kept in zip(self._lists, kept, strict=True) if is_kept]
         ranks = core.places(self._vectors[kept] @ vector, lists) if lists else np.zeros(0, dtype=np.int64)
         is_telling = len(ranks) >= core.LEAST_USERS

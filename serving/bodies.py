@@ -106,7 +106,9 @@ class UserAnswer(BaseModel):
 
     user_id: str
     description: str | None
-    is_forgotten: bool = Field(description="whether what a published version knows of them is left unused")
+    is_forgotten: bool = Field(
+        description="whether what is known of them from before a deletion is left unused"
+    )
     events: list[EventToStore] = Field(description="the newest ones, oldest first")
 
 

@@ -100,7 +100,7 @@ def _audience(
     ]
     sample = samples.of(model)
     found: Audience = sample.audience(
-        model, vector, body.n, body.user_texts, store.forgotten_among(sample.user_ids)
+        model, vector, body.n, body.user_texts, store.forgotten.among(sample.user_ids)
     )
     return {
         "model_version": model.version,

@@ -111,7 +111,7 @@ class _View:
         """The version with all that is late, made anew only where there is something new."""
         self._read_changes()
         self._read_events()
-        last_forgotten = self._store.last_forgotten()
+        last_forgotten = self._store.forgotten.last()
         if (
             last_forgotten != self._last_forgotten or self._is_long_ago()
         ):  # nothing of who is forgotten may remain
@@ -164,7 +164,7 @@ class _View:
             for user, person in self._store.people(missing, self._most_events).items():
                 stored = [Event(e.item_id, e.event, e.weight) for e in person.events]
                 factors[user] = placed.user_factor(
-                    Request(user, person.description, stored=stored, is_forgotten=person.is_forgotten)
+                    Request(user, person.description, stored=stored, forgotten_at=person.forgotten_at)
                 )
             self._touched[item_id] = FirstEvents(
                 np.stack([factors[user] for user in weights]),

@@ -77,7 +77,7 @@ def add_people(
         return UserAnswer(
             user_id=user_id,
             description=person.description,
-            is_forgotten=person.is_forgotten,
+            is_forgotten=person.forgotten_at is not None,
             events=[
                 {"event_id": e.event_id, "item_id": e.item_id, "event": e.event, "weight": e.weight,
                  "user_id": user_id, "timestamp": e.occurred_at, "request_id": e.request_id}

@@ -41,7 +41,7 @@ class Request:
         stored: what the store knows that they did; what this version does not know of it is passed over.
         passed: items that were shown to them, with what is added to the confidence that they are not wanted, see
             `pipelines.core.passing`; those that they have touched are left out.
-        is_forgotten: history and words known to the bundle must not be used.
+        forgotten_at: what the bundle knows of them from before must not be used; None: all may be.
         among: the items to put in order, known to the user or hidden as they may be; None: all that may be shown.
         n: length of the list.
         offset: places before it that were shown already.
@@ -62,7 +62,7 @@ class Request:
     events: Sequence[Event] = ()
     stored: Sequence[Event] = ()
     passed: Mapping[str, float] = field(default_factory=dict)
-    is_forgotten: bool = False
+    forgotten_at: float | None = None
     among: Sequence[str] | None = None
     n: int = 10
     offset: int = 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.als import confidences, prior_share, row_regularization
@@ -21,7 +22,7 @@ from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
 from pipelines.core.lexical import load as load_lexical
 from pipelines.core.passing import Evidence, with_passed
 from pipelines.core.rules import Rules
-from pipelines.core.schema import MAX_WEIGHT, USER_ID
+from pipelines.core.schema import FORGOTTEN_AT, MAX_WEIGHT, USER_ID
 from pipelines.core.storage import read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue
@@ -66,7 +67,11 @@ class Users:
         """
         self.config = config
         self.encoder = encoder
-        self.rows = {u: row for row, u in enumerate(pq.read_table(paths.users).column(USER_ID).to_pylist())}
+        users = pq.read_table(paths.users)
+        self.rows = {u: row for row, u in enumerate(users.column(USER_ID).to_pylist())}
+        self._came_back = (
+            {} if FORGOTTEN_AT not in users.column_names else _moments(users.column(FORGOTTEN_AT))
+        )
         self.arrays = read_tensors(paths.user_arrays)
         del self.arrays["factors"]  # a user's factor is solved again for each request
         self.maps = maps
@@ -78,6 +83,19 @@ class Users:
     def n_text(self) -> int:
         """Columns of a profile that are of its text; extra blocks come after them."""
         return len(self.maps["item_mean"])
+
+    def row(self, user_id: str, forgotten_at: float | None) -> int | None:
+        """Of a user of whom this version knows something that may be used.
+
+        Args:
+            user_id: theirs.
+            forgotten_at: when they were forgotten; what is known from before may not be used. None: they never were.
+
+        """
+        row = self.rows.get(user_id)
+        if row is None or forgotten_at is None or self._came_back.get(row, -np.inf) >= forgotten_at:
+            return row
+        return None
 
     def item_profiles(self, texts: Sequence[str]) -> FloatArray:
         """(texts, E) as in a build, with nothing in extra blocks."""
@@ -120,9 +138,7 @@ class Users:
             InputError: an unknown item or event among its events.
 
         """
-        row = None
-        if request.user_id is not None and not request.is_forgotten:
-            row = self.rows.get(request.user_id)
+        row = None if request.user_id is None else self.row(request.user_id, request.forgotten_at)
         names, words, weights = given.names, given.vectors, given.weights
         if row is not None and "your words" not in names and self.has_own_text(row):
             names, weights = ["your profile", *names], [self.config.blend.own_text_items, *weights]
@@ -264,3 +280,8 @@ def load_maps(paths: BundlePaths) -> dict[str, npt.NDArray[Any]]:
     for name in ("user_map", "item_map", "user_gramian", "item_gramian"):
         maps[name] = maps[name].astype(np.float64)
     return maps
+
+
+def _moments(column: pa.ChunkedArray) -> dict[int, float]:
+    """Row to its number, of the rows that have one."""
+    return {row: moment for row, moment in enumerate(column.to_pylist()) if moment is not None}

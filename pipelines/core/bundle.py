@@ -60,7 +60,7 @@ class BundlePaths:
 
     @property
     def users(self) -> Path:
-        """Parquet: the ids of the users, in row-number order."""
+        """Parquet: the ids of the users, in row-number order, and `forgotten_at` of who came back after that."""
         return self.root / "users.parquet"
 
     @property
@@ -94,13 +94,15 @@ class BundlePaths:
         return self.root / "encoder"
 
 
-def write_manifest(paths: BundlePaths, version: str, facts: Mapping[str, object]) -> None:
+def write_manifest(
+    paths: BundlePaths, version: str, facts: Mapping[str, object], created_at: str | None = None
+) -> None:
     """Finish a bundle: checksums of all its files, written last."""
     files = sorted(p for p in paths.root.rglob("*") if p.is_file() and p != paths.manifest)
     listed = {
         str(p.relative_to(paths.root)): {"bytes": p.stat().st_size, "blake2b": digest_file(p)} for p in files
     }
-    created = datetime.now(UTC).isoformat(timespec="seconds")
+    created = created_at or datetime.now(UTC).isoformat(timespec="seconds")
     write_json(
         paths.manifest,
         {

@@ -58,6 +58,11 @@ class Layout:
         return self.root / "build.json"
 
     @property
+    def forgotten(self) -> Path:
+        """Parquet: whom the service was asked to forget, see `core.forgetting`; absent where it is nobody."""
+        return self.root / "forgotten.parquet"
+
+    @property
     def error(self) -> Path:
         """Traceback of the last failure that nobody had expected."""
         return self.root / "error.txt"
@@ -155,7 +160,12 @@ class Layout:
     # embed
     def embedding_cache(self, fingerprint: str) -> Path:
         """Vectors by content hash for one encoder; shared by all later builds in this directory."""
-        return self.root / "cache" / "embeddings" / fingerprint
+        return self.embedding_caches / fingerprint
+
+    @property
+    def embedding_caches(self) -> Path:
+        """The caches of all encoders that were used here."""
+        return self.root / "cache" / "embeddings"
 
     def text_embeddings(self, table: str) -> Path:
         """Row parts, one L2-normalised vector a row; zeros where there is no text."""

@@ -32,6 +32,9 @@ ROW = "__row"
 RESERVED = ("_source", "_row", N_INTERACTIONS, N_WANTED)
 """Names that metadata of items and users cannot have."""
 
+FORGOTTEN_AT = "forgotten_at"
+"""Of a user of a version who was forgotten and came back: when, in seconds since 1970. Null for everybody else."""
+
 MAX_WEIGHT = 1e6
 """Of one interaction; beyond it single precision, in which factors are solved, has nothing left for others."""
 

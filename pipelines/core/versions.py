@@ -71,7 +71,7 @@ def changing_current(layout: Layout, seconds: float | None = None) -> Iterator[N
 def list_versions(layout: Layout) -> list[Version]:
     """All, the newest first."""
     current = _current(layout)
-    return [_version(layout, name, current) for name in _names(layout)]
+    return [_version(layout, name, current) for name in list_names(layout)]
 
 
 def promote(layout: Layout, version: str) -> str | None:
@@ -102,7 +102,7 @@ def rollback(layout: Layout) -> tuple[str, str]:
 
     """
     with changing_current(layout):
-        current, known = current_version(layout), _names(layout)
+        current, known = current_version(layout), list_names(layout)
         earlier = [v for v in earlier_versions(layout) if v in known and v != current]
         for place, version in enumerate(earlier):
             if _is_whole(layout.bundle(version)):
@@ -139,12 +139,13 @@ def _put(layout: Layout, version: str) -> str | None:
 
 
 def _check_known(layout: Layout, version: str) -> None:
-    known = _names(layout)
+    known = list_names(layout)
     if version not in known:
         raise InputError(f"version {version[:80]!r} is not here; there are {', '.join(known) or 'none'}.")
 
 
-def _names(layout: Layout) -> list[str]:
+def list_names(layout: Layout) -> list[str]:
+    """Directories of published versions, the newest first."""
     if not layout.bundles.is_dir():
         return []
     found = [p.name for p in layout.bundles.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()]

@@ -17,8 +17,8 @@ from sqlalchemy import BindParameter, Engine, Row, bindparam, delete, select, te
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from pipelines.core.forgetting import user_hash
 from pipelines.core.passing import looks
-from serving.store.hashing import user_hash
 from serving.store.schema import events, forgotten, impressions, item_impressions
 
 _AT_ONCE = 500

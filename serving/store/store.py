@@ -32,10 +32,11 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
+from pipelines.core.forgetting import user_hash
 from serving.steps import is_step, step
 from serving.store import exposing, upgrading
 from serving.store.experiments import Experiments
-from serving.store.hashing import user_hash
+from serving.store.forgetting import Forgetting
 from serving.store.impressions import Impressions
 from serving.store.items import ItemChanges
 from serving.store.keys import Keys
@@ -66,10 +67,9 @@ _NEWEST_OF = (
     .limit(bindparam("most"))
 )
 _N_USERS = select(func.count(func.distinct(events.c.user_id)))
-_LAST_GONE = select(func.coalesce(func.max(forgotten.c.forgotten_at), 0.0))
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791012)")
 _SAID = select(users.c.user_id, users.c.description).where(users.c.user_id.in_(_wanted))
-_GONE = select(forgotten.c.user_hash).where(forgotten.c.user_hash.in_(_wanted))
+_GONE = select(forgotten.c.user_hash, forgotten.c.forgotten_at).where(forgotten.c.user_hash.in_(_wanted))
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ class Person:
 
     Attributes:
         description: what they say of themselves; None: nothing is stored.
-        is_forgotten: what a published version knows of them must not be used.
+        forgotten_at: what a published version knows of them from before must not be used; None: they never were.
         events: the newest, oldest first.
         passed: items that were shown to them, see `Request.passed`; filled in by whoever wants it.
 
     """
 
     description: str | None = None
-    is_forgotten: bool = False
+    forgotten_at: float | None = None
     events: list[StoredEvent] = field(default_factory=list)
     passed: dict[str, float] = field(default_factory=dict)
 
@@ -129,6 +129,7 @@ class Store:
         self.keys = Keys(self._engine)
         self.experiments = Experiments(self._engine)
         self.impressions = Impressions(self._engine)
+        self.forgotten = Forgetting(self._engine)
         self._is_postgresql = self._engine.dialect.name == "postgresql"
         self.items = ItemChanges(self._engine, self._alone)
         self._insert = (postgresql if self._is_postgresql else sqlite).insert
@@ -189,15 +190,9 @@ class Store:
             for user_id, description in connection.execute(_SAID, {"wanted": wanted}):
                 found[user_id].description = description
             hashes = {user_hash(user_id): user_id for user_id in wanted}
-            for hashed in connection.execute(_GONE, {"wanted": list(hashes)}).scalars():
-                found[hashes[hashed]].is_forgotten = True
+            for hashed, moment in connection.execute(_GONE, {"wanted": list(hashes)}):
+                found[hashes[hashed]].forgotten_at = moment
         return found
-
-    def forgotten_among(self, user_ids: Sequence[str]) -> set[str]:
-        """Those of them of whom nothing that is published may be used."""
-        hashes = {user_hash(user_id): user_id for user_id in user_ids}
-        with self._engine.connect() as connection:
-            return {hashes[h] for h in connection.execute(_GONE, {"wanted": list(hashes)}).scalars()}
 
     @is_step("change_user")
     def put_user(self, user_id: str, description: str) -> None:
@@ -284,11 +279,6 @@ class Store:
         """How many users have events."""
         with self._engine.connect() as connection:
             return int(connection.execute(_N_USERS).scalar_one())
-
-    def last_forgotten(self) -> float:
-        """When a user was last forgotten, in seconds since 1970; 0: nobody was."""
-        with self._engine.connect() as connection:
-            return float(connection.execute(_LAST_GONE).scalar_one())
 
     def read_from(self, seq: int, most: int) -> Iterator[tuple[int, StoredEvent]]:
         """At most so many events with numbers above `seq`, in their order."""

@@ -93,10 +93,10 @@ def test_who_is_forgotten_may_come_back(store: Store) -> None:
     assert store.forget(A) == 2
     assert store.forget(A) == 0
     found = store.people([A, B], 10)
-    assert (found[A].events, found[A].description, found[A].is_forgotten) == ([], None, True)
-    assert (found[B].events, found[B].is_forgotten) == (events(3, user=B), False)
+    assert (found[A].events, found[A].description, found[A].forgotten_at is not None) == ([], None, True)
+    assert (found[B].events, found[B].forgotten_at) == (events(3, user=B), None)
     assert store.add(events(1)) == ["stored"]
-    assert store.people([A], 10)[A].is_forgotten  # by what is published; what they do now counts
+    assert store.people([A], 10)[A].forgotten_at  # by what is published; what they do now counts
 
 
 def test_nothing_of_the_forgotten_is_left_in_the_files(tmp_path: Path) -> None:
