@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.layout import Layout
 from pipelines.core.sections.rules import RulesConfig
 from serving.recommender import Recommender
+from serving.repeating import Repeating
 from serving.requests import Request
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,7 @@ class CurrentRecommender:
         """Publications that could not be loaded, so far."""
         self.refuses = False
         """Whether what is published now is refused: what is served is another version."""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._watch, args=(reload_seconds,), name="kindling-reload", daemon=True
-        )
-        self._thread.start()
+        self._looking = Repeating(self.refresh, reload_seconds, "kindling-reload")
 
     def __call__(self) -> Recommender:
         """The version in service."""
@@ -60,18 +56,13 @@ class CurrentRecommender:
 
     def close(self) -> None:
         """Stop looking for new versions."""
-        self._stop.set()
-        self._thread.join(timeout=10)
+        self._looking.close()
 
     def _load(self, version: str, previous: Recommender | None = None) -> Recommender:
         model = load_version(self._layout, version, self._threads, previous, self._rules)
         if previous is not None:
             log.info("version %s takes the place of %s", model.version, previous.version)
         return model
-
-    def _watch(self, seconds: float) -> None:
-        while not self._stop.wait(seconds):
-            self.refresh()
 
     def refresh(self) -> None:
         """Look once for another version and swap to it if it is sound."""

@@ -8,7 +8,6 @@ One object takes another's place, so that no answer mixes two. A replica keeps n
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from serving.late import FirstEvents, LateItems
 from serving.recommender import Recommender
+from serving.repeating import Repeating
 from serving.requests import Event, Request
 from serving.store.items import StoredItem
 from serving.store.store import Store, StoredEvent
@@ -52,11 +52,7 @@ class LiveRecommender:
         self._view = _View(version(), store, most_events)
         self._model = self._view.read()
         self._complaint = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._watch, args=(seconds,), name="kindling-late", daemon=True
-        )
-        self._thread.start()
+        self._looking = Repeating(self.refresh, seconds, "kindling-late")
 
     def __call__(self) -> Recommender:
         """The version in service."""
@@ -64,12 +60,7 @@ class LiveRecommender:
 
     def close(self) -> None:
         """Stop looking."""
-        self._stop.set()
-        self._thread.join(timeout=10)
-
-    def _watch(self, seconds: float) -> None:
-        while not self._stop.wait(seconds):
-            self.refresh()
+        self._looking.close()
 
     def refresh(self) -> None:
         """Look once; while the store does not answer the last of it stands."""
