@@ -11,9 +11,9 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
+from jobs.data_cli import data_app
 from jobs.experiments_cli import experiments_app
 from jobs.forgetting_cli import forget_app
 from jobs.policies_cli import policies_app
@@ -24,7 +24,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Recommendations when there is little or nothing to go on.",
 )  # fmt: skip
-data_app = typer.Typer(no_args_is_help=True, help="Generate and check data.")
 app.add_typer(data_app, name="data")
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that callers of the service show.")
 app.add_typer(keys_app, name="keys")
@@ -325,42 +324,6 @@ def doctor(out: Annotated[Path | None, typer.Option("--out", help="Also check th
 
     if not run_checks(out):
         raise typer.Exit(1)
-
-
-@data_app.command()
-def generate(
-    directory: Annotated[Path, typer.Argument(help="Folder to write; made if absent.")],
-    items: Annotated[int, typer.Option(help="Number of items.")] = 2000,
-    users: Annotated[int, typer.Option(help="Number of users.")] = 3000,
-    interactions: Annotated[int, typer.Option(help="Number of interactions.")] = 60_000,
-    seed: Annotated[int, typer.Option(help="Same seed, same catalogue.")] = 7,
-) -> None:
-    """Write a catalogue with English and Chinese texts, users and interactions."""
-    from pipelines.core.catalogue import GeneratorConfig
-    from pipelines.core.catalogue import generate as generate_catalogue
-    from pipelines.core.catalogue import write as write_catalogue
-
-    try:
-        settings = GeneratorConfig(n_items=items, n_users=users, n_interactions=interactions, seed=seed)
-        catalogue = generate_catalogue(settings)
-    except ValidationError as e:
-        raise InputError("; ".join(str(problem["msg"]) for problem in e.errors())) from e
-    except ValueError as e:
-        raise InputError(str(e)) from e
-    for name, path in write_catalogue(catalogue, directory).items():
-        print(f"{name}: {path}")
-
-
-@data_app.command()
-def validate(
-    directory: Annotated[str, typer.Argument(help="Folder, s3:// or gs:// address of the tables.")],
-    config: ConfigOption = None,
-) -> None:
-    """Read the tables as a build would and say what would be rejected, and why. Writes nothing."""
-    from jobs.validation import print_validation
-
-    if not print_validation(directory, load_config(config)):
-        raise typer.Exit(InputError.exit_code)
 
 
 class _terminate_cleanly:

@@ -1,0 +1,67 @@
+"""The commands of `kindling data import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import_app = typer.Typer(
+    no_args_is_help=True,
+    help="Make tables, and a configuration to build them with, of public data sets or of your own files.",
+)
+
+ToOption = Annotated[Path, typer.Option("--to", help="Folder to write; made whole or not at all.")]
+Sha256Option = Annotated[
+    list[str] | None, typer.Option("--sha256", help="Of the file; NAME=HEX where there are several.")
+]
+Md5Option = Annotated[
+    list[str] | None, typer.Option("--md5", help="The same, for publishers who give MD5, as GroupLens.")
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Where downloads are kept; absent: ~/.cache/kindling/downloads."),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Take the place of an earlier import in that folder.")
+]
+
+
+@import_app.command()
+def movielens(
+    source: Annotated[str, typer.Argument(help="The zip as published, its folder, or its https:// address.")],
+    to: ToOption,
+    sha256: Sha256Option = None,
+    md5: Md5Option = None,
+    cache: CacheOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """MovieLens of any size: 100K, 1M, 10M, 20M, 25M, 32M, latest, latest-small."""
+    from jobs.importing import Sources, import_movielens
+
+    import_movielens(Sources([source], sha256 or [], md5 or [], cache), to, overwrite=overwrite)
+
+
+@import_app.command(name="amazon-reviews-2023")
+def amazon(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="meta_CATEGORY.jsonl[.gz] with CATEGORY.jsonl[.gz] or .csv[.gz]: files, addresses, a folder."
+        ),
+    ],
+    to: ToOption,
+    rated_only: Annotated[
+        bool, typer.Option("--rated-only", help="Leave out items that nobody has rated.")
+    ] = False,
+    sha256: Sha256Option = None,
+    md5: Md5Option = None,
+    cache: CacheOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Amazon Reviews 2023 (McAuley Lab), one category or several, with all reviews or the 5-core ratings."""
+    from jobs.importing import Sources, import_amazon
+
+    given = Sources(sources, sha256 or [], md5 or [], cache)
+    import_amazon(given, to, rated_only=rated_only, overwrite=overwrite)
