@@ -8,13 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipelines.core.importers import amazon, movielens
+from pipelines.core.errors import ConfigError
+from pipelines.core.importers import amazon, generic, movielens
 from pipelines.core.importers.archives import open_files
 from pipelines.core.importers.checksums import digest, is_url, parse_checksums
 from pipelines.core.importers.download import default_cache, fetch
+from pipelines.core.importers.guess import NAMES
 from pipelines.core.importers.running import Imported, Made, run_import
 from pipelines.core.importers.staging import Staging
 from pipelines.core.importers.watching import Bars
+from pipelines.core.schema import TABLES, TableName
 from pipelines.progress import Progress
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -64,6 +67,46 @@ def import_amazon(sources: Sources, to: Path, *, rated_only: bool, overwrite: bo
         return Made(amazon.import_amazon(kinds, work, bars, rated_only=rated_only), amazon.CONFIG)
 
     _run("amazon-reviews-2023", found, to, {"rated_only": rated_only}, make, overwrite=overwrite)
+
+
+def options_of(
+    columns: Sequence[str], encoding: str | None, delimiter: str | None, moments: str | None
+) -> generic.Options:
+    """What the command line says of somebody's own files.
+
+    Raises:
+        ConfigError: a column that is not ours, or a table that is none.
+
+    """
+    given: dict[tuple[TableName, str], str] = {}
+    for said in columns:
+        ours, equals, theirs = said.partition("=")
+        table, dot, name = ours.partition(".")
+        tables = [t for t in TABLES if t == table and name in NAMES[t]]
+        if not (equals and dot and tables):
+            known = ", ".join(f"{t}.{n}" for t in TABLES for n in NAMES[t])
+            raise ConfigError(f"--column {said}: expected TABLE.OURS=THEIRS, the first part one of {known}.")
+        given[tables[0], name] = theirs
+    if delimiter is not None and len(delimiter) != 1:
+        raise ConfigError(f"--delimiter {delimiter!r}: expected one character.")
+    return generic.Options(given, encoding, delimiter, moments)
+
+
+def import_generic(
+    given: Mapping[TableName, str], sources: Sources, options: generic.Options, to: Path, *, overwrite: bool
+) -> None:
+    """Import somebody's own tables and print what was guessed and what came of it."""
+    if "items" not in given:
+        raise ConfigError("--items is missing: without items there is nothing to recommend. Give their file.")
+    bars = Progress().bar
+    found = sources.fetch(bars)
+
+    def make(work: Staging) -> Made:
+        paths = {table: found[source] for table, source in given.items()}
+        return Made(*generic.import_generic(paths, options, work, bars))
+
+    said = {**vars(options), "given": sorted(map(str, options.given.items())), "tables": dict(given)}
+    _run("generic", found, to, said, make, overwrite=overwrite)
 
 
 def _run(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.core.schema import TableName
+
 import_app = typer.Typer(
     no_args_is_help=True,
     help="Make tables, and a configuration to build them with, of public data sets or of your own files.",
@@ -65,3 +67,45 @@ def amazon(
 
     given = Sources(sources, sha256 or [], md5 or [], cache)
     import_amazon(given, to, rated_only=rated_only, overwrite=overwrite)
+
+
+@import_app.command()
+def generic(  # noqa: PLR0913, PLR0917 - a file per table, and what files do not say of themselves
+    to: ToOption,
+    items: Annotated[
+        str | None, typer.Option(help="File, folder or address of the items: what can be recommended.")
+    ] = None,
+    interactions: Annotated[str | None, typer.Option(help="Of who did what with which item.")] = None,
+    users: Annotated[str | None, typer.Option(help="Of what users say of themselves.")] = None,
+    relations: Annotated[str | None, typer.Option(help="Of items that belong to items.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="TABLE.OURS=THEIRS, such as items.item_id=sku; nothing behind = where there is none."
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of CSV and JSON Lines: gb18030, big5, cp1252 ...")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Between the columns of CSV files.")] = None,
+    timestamps: Annotated[
+        str | None, typer.Option(help="How they are written, as in strptime: '%d.%m.%Y'.")
+    ] = None,
+    sha256: Sha256Option = None,
+    md5: Md5Option = None,
+    cache: CacheOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Your own CSV, JSON Lines or Parquet: columns are found by name and contents, and shown."""
+    from jobs.importing import Sources, import_generic, options_of
+
+    tables: dict[TableName, str | None] = {
+        "items": items,
+        "users": users,
+        "interactions": interactions,
+        "relations": relations,
+    }
+    given: dict[TableName, str] = {table: source for table, source in tables.items() if source is not None}
+    sources = Sources(list(given.values()), sha256 or [], md5 or [], cache)
+    options = options_of(column or [], encoding, delimiter, timestamps)
+    import_generic(given, sources, options, to, overwrite=overwrite)

@@ -33,6 +33,8 @@ _SILENCE_S = 60.0
 """Without a byte for so long, a connection is given up."""
 _FRUITLESS = 3
 """Times in a row that nothing arrives, before it is left to the caller to try again."""
+_PAUSE_S = 1.0
+"""After a connection that brought nothing; longer after the next."""
 _ROUNDS = 50
 """Times that a download goes on by itself where every connection brings something but not all."""
 
@@ -138,7 +140,7 @@ class _Download:
                         f"{self.url}: {self._size()} bytes have arrived and no more will: {e}. Run the same command "
                         "again; it goes on from there."
                     ) from e
-                time.sleep(0.5 * fruitless)
+                time.sleep(_PAUSE_S * fruitless)
             else:
                 return
         raise ArtefactError(

@@ -58,6 +58,8 @@ class Staging:
                 if other != self._root:
                     shutil.rmtree(other)
         self.tables.mkdir(parents=True, exist_ok=True)
+        for unfinished in self.tables.rglob(".*"):  # what a kill left of files that were being written
+            unfinished.unlink()
 
     def once(self, step: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `work` returns, or returned before the import was killed."""
