@@ -23,7 +23,7 @@ from pipelines.core.config import Config, DataConfig
 from pipelines.core.errors import InputError
 from pipelines.core.ids import hash_ids
 from pipelines.core.importers.amazon_files import SUFFIXES, Kind, interaction, item, kind_of, review
-from pipelines.core.importers.lines import open_plain, read_lines
+from pipelines.core.importers.lines import read_lines
 from pipelines.core.importers.staging import Staging
 from pipelines.core.importers.tally import Tally
 from pipelines.core.importers.watching import Advance, Bars
@@ -114,28 +114,29 @@ def import_amazon(kinds: Mapping[Path, Kind], work: Staging, bars: Bars, *, rate
     return [items, total]
 
 
+def _megabytes(paths: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in paths) >> 20
+
+
 def _records(path: Path, tally: Tally, advance: Advance) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file; lines that are none are counted."""
-    with open_plain(path) as handle:
-        for number, line in enumerate(read_lines(handle, path), start=1):
-            tally.read += 1
-            if number % 10_000 == 0:
-                advance(10_000)
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            if isinstance(record, dict):
-                yield record
-            else:
-                tally.reject("the line is no JSON object", f"{path.name} line {number}: {line[:80]!r}")
+    for number, line in enumerate(read_lines(path, advance), start=1):
+        tally.read += 1
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            yield record
+        else:
+            tally.reject("the line is no JSON object", f"{path.name} line {number}: {line[:80]!r}")
 
 
 def _write_items(paths: Sequence[Path], work: Staging, bars: Bars) -> Tally:
     tally, seen = Tally("items"), set[str]()
     with (
         table_writer(work.tables / "items.parquet", _ITEMS, 50_000) as out,
-        bars("reading items", 0) as advance,
+        bars("reading items, MB", _megabytes(paths)) as advance,
     ):
         for path in paths:
             for record in _records(path, tally, advance):
@@ -155,9 +156,11 @@ def _deal_out(path: Path, work: Staging, step: str, n_buckets: int, bars: Bars) 
     """Write the interactions of one file to `n_buckets` files, each user's into the same."""
     tally, folder = Tally(f"reviews of {path.name}"), work.fresh_scratch(step)
     rows: list[dict[str, Any]] = []
-    with ExitStack() as stack, bars(f"reading {path.name}", 0) as advance:
+    with ExitStack() as stack, bars(f"reading {path.name}, MB", _megabytes([path])) as advance:
         outs = [
-            stack.enter_context(table_writer(folder / part_name(bucket), _INTERACTIONS, _LOT))
+            stack.enter_context(
+                table_writer(folder / part_name(bucket), _INTERACTIONS, _LOT * 8 // n_buckets)
+            )
             for bucket in range(n_buckets)
         ]
         for row in _interactions(path, tally, advance):
@@ -192,20 +195,17 @@ def _interactions(path: Path, tally: Tally, advance: Advance) -> Iterator[dict[s
 
 
 def _ratings(path: Path, tally: Tally, advance: Advance) -> Iterator[dict[str, Any]]:
-    with open_plain(path) as handle:
-        lines = read_lines(handle, path)
-        next(lines)  # the header
-        for number, line in enumerate(lines, start=2):
-            tally.read += 1
-            if number % 10_000 == 0:
-                advance(10_000)
-            # nothing is quoted, and a history of thousands of items is one long cell that nobody needs
-            cells = line.decode("utf-8", "replace").split(",", 4)[:4]
-            row = interaction(*cells) if len(cells) == 4 else "the line has fewer than four columns"
-            if isinstance(row, str):
-                tally.reject(row, f"{path.name} line {number}: {','.join(cells)[:80]}")
-            else:
-                yield row
+    lines = read_lines(path, advance)
+    next(lines)  # the header
+    for number, line in enumerate(lines, start=2):
+        tally.read += 1
+        # nothing is quoted, and a history of thousands of items is one long cell that nobody needs
+        cells = line.decode("utf-8", "replace").split(",", 4)[:4]
+        row = interaction(*cells) if len(cells) == 4 else "the line has fewer than four columns"
+        if isinstance(row, str):
+            tally.reject(row, f"{path.name} line {number}: {','.join(cells)[:80]}")
+        else:
+            yield row
 
 
 def _merge(folders: Sequence[Path], n_buckets: int, work: Staging, total: Tally, bars: Bars) -> Tally:

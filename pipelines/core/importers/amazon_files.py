@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.core.errors import InputError
-from pipelines.core.importers.lines import open_plain, read_lines
+from pipelines.core.importers.lines import read_lines
 
 Kind = Literal["reviews", "ratings", "items"]
 
@@ -29,8 +29,7 @@ def kind_of(path: Path) -> Kind:
         InputError: none of the files of the data set.
 
     """
-    with open_plain(path) as handle:
-        first = next(read_lines(handle, path), b"")
+    first = next(read_lines(path), b"")
     if path.name.removesuffix(".gz").endswith(".csv"):
         header = first.decode("utf-8-sig", "replace").split(",")
         if header[:4] == _RATING_HEADER:
