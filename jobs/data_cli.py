@@ -46,9 +46,12 @@ def generate(
 def validate(
     directory: Annotated[str, typer.Argument(help="Folder, s3:// or gs:// address of the tables.")],
     config: ConfigOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on any rejected row and on whatever looks odd.")
+    ] = False,
 ) -> None:
-    """Read the tables as a build would and say what would be rejected, and why. Writes nothing."""
+    """Read the tables as a build would; say what is wrong with which rows, and which settings fit. Writes nothing."""
     from jobs.validation import print_validation
 
-    if not print_validation(directory, load_config(config)):
+    if not print_validation(directory, load_config(config), strict=strict):
         raise typer.Exit(InputError.exit_code)

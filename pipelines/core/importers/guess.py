@@ -160,7 +160,7 @@ def _by_name(table: TableName, ours: str, names: Sequence[str], sample: pa.Table
     taken = set(guess.columns.values())
     found = [c for c in candidates(ours, names, _columns(sample)) if c not in taken]
     if len(found) > 1 and ours == "item_id" and table == "items":
-        found = [c for c in found if _is_key(sample.column(c))] or found
+        found = [c for c in found if is_key(sample.column(c))] or found
     if len(found) > 1:
         raise InputError(
             f"{table}: {ours} may be {_either(found)}. Say which it is with --column {table}.{ours}={found[0]}"
@@ -184,7 +184,7 @@ def _by_overlap(samples: Mapping[TableName, pa.Table], guesses: Mapping[TableNam
             (a, b)
             for a in theirs
             for b in others
-            if _is_key(samples[table].column(a))
+            if is_key(samples[table].column(a))
             and _repeats(samples["interactions"].column(b), samples[table].column(a))
         ]
         if len(pairs) > 1:
@@ -208,7 +208,7 @@ def _by_contents(sample: pa.Table, guess: Guess, given: Mapping[tuple[TableName,
     """The key and the text of items, where exactly one column can be it."""
     free = [c for c in _columns(sample) if c not in guess.columns.values()]
     if "item_id" not in guess.columns:
-        keys = [c for c in free if _is_key(sample.column(c))]
+        keys = [c for c in free if is_key(sample.column(c))]
         if len(keys) > 1:
             raise InputError(
                 f"items: item_id may be {_either(keys)}, whose values are all different. Say which it is with "
@@ -233,7 +233,7 @@ def _columns(sample: pa.Table) -> list[str]:
     return [c for c in sample.column_names if c != ROW]
 
 
-def _is_key(column: pa.ChunkedArray) -> bool:
+def is_key(column: pa.ChunkedArray) -> bool:
     """Whether values are all there, short, and all different."""
     if not (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
         return False
