@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
+import urllib.request
 import zipfile
+from email.message import Message
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +30,9 @@ CONTENT = np.random.default_rng(3).bytes(5_000_000)
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_pauses_and_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_PAUSE_S", 0.0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def sha256(content: bytes) -> list[Checksum]:
@@ -156,6 +160,15 @@ def test_a_redirect_is_followed_where_a_checksum_is_there(tmp_path: Path) -> Non
         assert get(Manners(CONTENT, redirect=f"{address}/other"), tmp_path) == CONTENT
 
 
+def test_a_redirect_to_http_is_refused_where_there_is_none() -> None:
+    asked = urllib.request.Request("https://example.org/set.zip")
+    follow = download._Redirects(is_checked=False).redirect_request
+    with pytest.raises(InputError, match=r"leads to http://example\.org/other, which is not https://"):
+        follow(asked, io.BytesIO(), 302, "Found", Message(), "http://example.org/other")
+    followed = follow(asked, io.BytesIO(), 302, "Found", Message(), "https://example.org/other")
+    assert followed is not None
+
+
 def test_two_at_once(tmp_path: Path) -> None:
     with serving(Manners(CONTENT)) as address:
         url = f"{address}/set.zip"
@@ -200,6 +213,8 @@ def test_checksums_of_the_command_line() -> None:
         parse_checksums(sources, [f"Y={digest}"], [])
     with pytest.raises(ConfigError, match="expected 64 hexadecimal digits, got 3 characters"):
         parse_checksums(sources[:1], ["abc"], [])
+    with pytest.raises(ConfigError, match="two of the sources have one name"):
+        parse_checksums(["a/x.csv", "b/x.csv"], [f"x.csv={digest}"], [])
 
 
 @pytest.mark.parametrize(

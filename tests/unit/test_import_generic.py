@@ -257,6 +257,11 @@ def test_moments() -> None:
     assert dict(found) == {"seconds": 1, "milliseconds": 1, "dates": 4, "unreadable": 1}
     days, _ = seconds_of(pa.chunked_array([pa.array([20240131, 20240201])]), None)
     assert days.tolist() == [1706659200.0, 1706745600.0]
+    mixed, found = seconds_of(pa.chunked_array([["31.01.2024", "1706659200000", "2024-01-31"]]), "%d.%m.%Y")
+    assert mixed.tolist()[:2] == [1706659200.0] * 2
+    assert dict(found) == {"dates": 1, "milliseconds": 1, "unreadable": 1}
+    packed, _ = seconds_of(pa.chunked_array([["20240131000000"]]), "%Y%m%d%H%M%S")
+    assert packed.tolist() == [1706659200.0]
     for unit in ("us", "ns"):
         column = pa.chunked_array([pa.array([pd.Timestamp("2024-01-31")], pa.timestamp(unit))])
         assert seconds_of(column, None)[0].tolist() == [1706659200.0]

@@ -64,7 +64,13 @@ def parse_checksums(
         ConfigError: no digest, or of a file that is none of the sources.
 
     """
+    sources = list(dict.fromkeys(sources))
     names = {file_name(source): source for source in sources}
+    if len(names) < len(sources) and (sha256 or md5):
+        raise ConfigError(
+            f"two of the sources have one name, so checksums cannot tell them apart: {', '.join(sources)}. Rename "
+            "one, or import from files that you have checked."
+        )
     found: dict[str, list[Checksum]] = {source: [] for source in sources}
     options: tuple[tuple[Literal["sha256", "md5"], Sequence[str]], ...] = (("sha256", sha256), ("md5", md5))
     for kind, values in options:
