@@ -68,6 +68,17 @@ def test_100k(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_columns_that_a_set_knows_nothing_of_are_not_there(tmp_path: Path) -> None:
+    for name, more in (
+        ("ml-1m", set()),
+        ("ml-10M100K", {"tags"}),
+        ("ml-latest-small", {"tags", "imdb_id", "tmdb_id"}),
+    ):
+        imported(write_zip(name, tmp_path), tmp_path / f"{name}-tables")
+        columns = set(pq.read_schema(tmp_path / f"{name}-tables" / "items.parquet").names)
+        assert columns == {"item_id", "title", "year", "categories"} | more
+
+
 def test_100k_without_its_list_of_genres(tmp_path: Path) -> None:
     folder = write_folder("ml-100k", tmp_path)
     (folder / "u.genre").unlink()

@@ -62,7 +62,10 @@ def import_movielens(files: Files, work: Staging, bars: Bars) -> list[Tally]:
 def _write_films(found: Found, work: Staging) -> Tally:
     tally, seen = Tally("films"), set[str]()
     words = _film_tags(found)
-    with table_writer(work.tables / "items.parquet", _FILMS) as out:
+    from_files = {"tags": ("tags.csv", "tags.dat"), "imdb_id": ("links.csv",), "tmdb_id": ("links.csv",)}
+    absent = {name for name, files in from_files.items() if not any(found.path(file) for file in files)}
+    schema = pa.schema([column for column in _FILMS if column.name not in absent])
+    with table_writer(work.tables / "items.parquet", schema) as out:
         for film, line in films(found):
             tally.read += 1
             if film is None:
