@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs.importing import options_of
 from jobs.validation import print_validation
@@ -21,6 +25,7 @@ from pipelines.core.importers.running import Imported, Made, run_import
 from pipelines.core.importers.scales import event_weights, rating_threshold
 from pipelines.core.importers.staging import Staging
 from pipelines.core.schema import TableName
+from pipelines.core.storage import part_paths
 from pipelines.progress import Progress
 
 BARS = Progress(quiet=True).bar
@@ -200,12 +205,12 @@ def test_latin_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_ids_written_as_floats_meet_those_that_are_not(tmp_path: Path) -> None:
-    pd.DataFrame({"item_id": [1.0, 2.0, None], "title": ["a cup", "a pot", "lost"]}).to_parquet(
-        tmp_path / "i.parquet"
-    )
+    pd.DataFrame(
+        {"item_id": [1.0, 2.0, None, np.inf, 1.5], "title": ["a cup", "a pot", "lost", "x", "y"]}
+    ).to_parquet(tmp_path / "i.parquet")
     clicks = written(tmp_path, "c.csv", "user_id,item_id\n7.0,1.0\n8.0,2.0\n")
     done = imported(tmp_path, items=tmp_path / "i.parquet", interactions=clicks)
-    assert [r["item_id"] for r in rows(done, "items")] == ["1", "2", None]
+    assert [r["item_id"] for r in rows(done, "items")] == ["1", "2", None, None, None]
     assert rows(done, "interactions") == [{"user_id": "7", "item_id": "1"}, {"user_id": "8", "item_id": "2"}]
     assert (
         "ids written as 12.0 became 12: interactions.item_id, interactions.user_id, items.item_id"
@@ -286,3 +291,48 @@ def test_scales_and_events() -> None:
 def test_our_own_name_wins() -> None:
     sample = pa.table({"item_id": ["a"], "sku": ["b"], "title": ["A red cup"], "name": ["x"]})
     assert guess_columns({"items": sample}, {})["items"].columns == {"item_id": "item_id", "title": "title"}
+
+
+CELLS = st.text(max_size=6) | st.sampled_from(
+    [
+        "i1", "1.0", "inf", "nan", "", "-1", "2024-01-01", "1700000000000", "99999999999999999999", "0001-01-01",
+        "20240230", "红茶 x", "a b c", '"', "\x00", "9999/12/31", "1e400",
+    ]
+)  # fmt: skip
+
+
+def csv_files(names: list[str]) -> st.SearchStrategy[bytes]:
+    """Tables with these names in any order, cells of all kinds, any mark and encoding."""
+    rows = st.lists(st.lists(CELLS, min_size=1, max_size=6), max_size=5)
+    parts = st.tuples(
+        st.permutations(names),
+        rows,
+        st.sampled_from(",;\t"),
+        st.sampled_from(["utf-8", "gbk", "utf-16", "big5"]),
+    )
+    return parts.map(lambda p: "\n".join(p[2].join(row) for row in [p[0], *p[1]]).encode(p[3], "replace"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    csv_files(["item_id", "title", "price"]),
+    csv_files(["user_id", "item_id", "weight", "timestamp", "event"]),
+    st.binary(max_size=60),
+)
+def test_any_files_are_imported_and_validated_or_refused_as_input(
+    tmp_path_factory: pytest.TempPathFactory, items: bytes, interactions: bytes, users: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "data").mkdir()
+    for name, content in (("items", items), ("interactions", interactions), ("users", users)):
+        written(folder / "data", f"{name}.csv", content)
+    with suppress(InputError):
+        print_validation(str(folder / "data"), Config())
+    paths = {name: folder / "data" / f"{name}.csv" for name in ("items", "interactions")}
+    with suppress(InputError):
+        done = imported(folder, **paths)
+        told = done.record["rows"]["items"]
+        assert (
+            sum(pq.read_metadata(p).num_rows for p in part_paths(done.destination / "items")) == told["kept"]
+        )
+        print_validation(str(done.destination), load_config(done.config))

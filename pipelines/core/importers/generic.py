@@ -216,7 +216,8 @@ def _convert(
 def _ids(column: pa.ChunkedArray, name: str, seen: _Seen) -> pa.Array:
     """Ids as strings, `12.0` as `12` where all of a column are written so: a missing one makes pandas do that."""
     if pa.types.is_floating(column.type):
-        whole = pc.equal(pc.floor(column), column)
+        column = column.cast(pa.float64())
+        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
         column = pc.if_else(pc.fill_null(whole, False), column, pa.scalar(None, column.type)).cast(pa.int64())
         seen.float_ids.add(name)
         return one_array(column.cast(pa.string()))
