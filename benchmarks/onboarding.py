@@ -45,7 +45,7 @@ AT = 5
 NDCG, WANTED = f"ndcg@{K}", "wanted"
 ADAPTIVE, BATCH = "value of the answer, one at a time", "value of the answer, all at once"
 PLAIN = ("random", "popular", "popularity x entropy")
-WEIGHTS = Config().data.event_weights
+WEIGHTS, BLEND = Config().data.event_weights, Config().blend
 LIKE, DISLIKE = WEIGHTS["like"], WEIGHTS["dislike"]
 
 
@@ -285,8 +285,9 @@ def treatments(shops: Sequence[Shop], told: Sequence[Mapping[str, Told]]) -> Ite
     """What the same answers are worth when words and dislikes count otherwise in a user's profile."""
     yield from ["", "## What the fold-in makes of answers beside words", ""]
     yield (
-        f"The {AT} answers of the second table. As served, a dislike takes the whole item's text out of the profile, "
-        "and own words count as `blend.own_text_items` = 1 liked item. Here these are changed and nothing else."
+        f"The {AT} answers of the second table, while own words count as so many liked items in the profile "
+        f"(`blend.own_text_items`, {BLEND.own_text_items:g} by default) and a dislike takes so much of an item's text out "
+        f"of it (`blend.unwanted_items`, {BLEND.unwanted_items:g} by default). Nothing else is changed."
     )
     yield from [
         "",
@@ -309,7 +310,9 @@ def _treated(shop: Shop, told: Told, step: int, own_text_items: float, share: fl
     """(n,) NDCG; what is not to be taken out of a profile is added to the words beforehand, which is the same."""
     signs = told.signs[step]
     disliked = (signs < 0).astype(np.float32)
-    given_back = np.float32(1.0 - share) * np.asarray(disliked @ shop.model.item_profiles)
+    given_back = np.float32(shop.model.blending.unwanted_items - share) * np.asarray(
+        disliked @ shop.model.item_profiles
+    )
     own = np.float32(own_text_items) * shop.words + given_back
     return shop.measure(told.weights(step), with_words=True, own=own / shop.model.blending.own_text_items)[
         NDCG

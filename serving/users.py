@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.als import confidences, prior_share, row_regularization
-from pipelines.core.blend import blend, pad, text_profile
+from pipelines.core.blend import amounts, blend, pad, text_profile
 from pipelines.core.bundle import BundlePaths
 from pipelines.core.config import Config
 from pipelines.core.encoder import Encoder
@@ -228,7 +228,7 @@ class Users:
         settings = self.config
         profile = build_profile(
             known.words, known.word_weights, catalogue.profiles(known.event_items),
-            np.sign(known.event_weights), settings.blend.history_power,
+            amounts(known.event_weights, settings.blend.unwanted_items), settings.blend.history_power,
         )  # fmt: skip
         lam, share = self.pull(known)
         evidence = self.evidence(known, profile, catalogue)

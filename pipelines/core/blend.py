@@ -59,6 +59,14 @@ def text_profile(raw: FloatArray, mean: FloatArray, n_embedding: int, lexical_we
     return np.ascontiguousarray(np.concatenate([meaning, np.float32(lexical_weight) * words], axis=-1))
 
 
+def amounts(weights: npt.NDArray[np.floating], unwanted_items: float) -> FloatArray:
+    """(n,) of an item in a profile by the weight of what was done with it: 1 for liked, less than 0 for unwanted.
+
+    That something was not wanted says less of a taste than that something was, as in Rocchio's feedback (1971).
+    """
+    return np.where(weights > 0, 1.0, np.where(weights < 0, -unwanted_items, 0.0)).astype(np.float32)
+
+
 def profiles(
     liked: sp.csr_matrix,
     item_profiles: FloatArray,
@@ -69,7 +77,7 @@ def profiles(
     """P_u (n, E) = (own_text_items * own text + sum of what was liked) / (1 + n_liked)^power.
 
     Args:
-        liked: (n, I) +1 for a wanted item, -1 for an unwanted one.
+        liked: (n, I) `amounts` of what the users did.
         item_profiles: (I, E) centred item embeddings.
         own_texts: (n, E) centred embeddings of the users' own words, zero where there are none.
         own_text_items: how many liked items the own words count as.

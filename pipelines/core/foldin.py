@@ -66,7 +66,7 @@ def build_profile(
     words: FloatArray,
     word_weights: FloatArray,
     event_profiles: FloatArray,
-    event_signs: FloatArray,
+    event_amounts: FloatArray,
     power: float,
 ) -> Profile:
     """Parts of P_u; the same sum as `blend.profiles` makes for a stored history.
@@ -75,14 +75,14 @@ def build_profile(
         words: (w, E) centred embeddings of texts.
         word_weights: (w,) how many liked items each counts as.
         event_profiles: (n, E) centred embeddings of the events' items.
-        event_signs: (n,) +1 wanted, -1 not.
+        event_amounts: (n,) see `blend.amounts`.
         power: of 1 + n.
 
     """
-    scale = float((1.0 + len(event_signs)) ** -power)
+    scale = float((1.0 + len(event_amounts)) ** -power)
     return Profile(
         scale * word_weights[:, None].astype(np.float64) * words,
-        scale * event_signs[:, None].astype(np.float64) * event_profiles,
+        scale * event_amounts[:, None].astype(np.float64) * event_profiles,
     )
 
 

@@ -52,7 +52,8 @@ class FittedModel:
             + np.float32(self.blending.query_items) * asked.queries
         )
         history = asked.history
-        profile = blend.profiles(signs(history), self.item_profiles, words, 1.0, self.blending.history_power)
+        liked = signs(history, self.blending.unwanted_items)
+        profile = blend.profiles(liked, self.item_profiles, words, 1.0, self.blending.history_power)
         features = blend.features(profile)
         shard = row_shard(history, 0, features, features[:, :0], self.factorize.alpha)
         settings, evidence = self.factorize, shard.evidence

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from pipelines.core.als import RowShard, confidences
+from pipelines.core.blend import amounts
 from pipelines.core.schema import ITEM_IDX, USER_IDX, WEIGHT
 
 FloatArray = npt.NDArray[np.float32]
@@ -81,6 +82,7 @@ def wanted_counts(weights: sp.csr_matrix) -> FloatArray:
     return np.asarray(liked.sum(axis=1), dtype=np.float32).ravel()
 
 
-def signs(weights: sp.csr_matrix) -> sp.csr_matrix:
-    """+1 where wanted, -1 where not."""
-    return sp.csr_matrix((np.sign(weights.data), weights.indices, weights.indptr), shape=weights.shape)
+def signs(weights: sp.csr_matrix, unwanted_items: float = 1.0) -> sp.csr_matrix:
+    """+1 where wanted, less than 0 where not, see `blend.amounts`."""
+    found = amounts(weights.data, unwanted_items)
+    return sp.csr_matrix((found, weights.indices, weights.indptr), shape=weights.shape)

@@ -54,9 +54,8 @@ def user_shard(
         blending: how a profile adds up.
 
     """
-    profile = blend.profiles(
-        signs(weights), item_profiles, own, blending.own_text_items, blending.history_power
-    )
+    liked = signs(weights, blending.unwanted_items)
+    profile = blend.profiles(liked, item_profiles, own, blending.own_text_items, blending.history_power)
     own_features = blend.own_features(own)
     sums = text_sums(weights, blend.features(item_profiles), own_features)
     shard = row_shard(weights, start, blend.features(profile), sums, settings.alpha)

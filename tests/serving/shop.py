@@ -48,7 +48,13 @@ CONFIG = Config(
         evidence_power=1.0,
     ),
     blend=BlendConfig(
-        gamma=0.2, text_fade=0.0, cold_scale=1.0, history_power=0.5, own_text_items=1.0, query_items=3.0
+        gamma=0.2,
+        text_fade=0.0,
+        cold_scale=1.0,
+        history_power=0.5,
+        own_text_items=1.0,
+        query_items=3.0,
+        unwanted_items=1.0,
     ),
 )
 N_ITEMS, N_USERS, N_COLD, N_PAIRS = 120, 80, 20, 1500

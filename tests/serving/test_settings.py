@@ -42,7 +42,13 @@ BENT = Config(
         evidence_power=0.6,
     ),
     blend=BlendConfig(
-        gamma=0.7, text_fade=0.4, cold_scale=1.7, history_power=0.6, own_text_items=2.0, query_items=1.5
+        gamma=0.7,
+        text_fade=0.4,
+        cold_scale=1.7,
+        history_power=0.6,
+        own_text_items=2.0,
+        query_items=1.5,
+        unwanted_items=0.4,
     ),
 )
 PLAIN = CONFIG.model_copy(update={"lexical": LexicalConfig(weight=0.0)})

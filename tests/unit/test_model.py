@@ -23,6 +23,7 @@ from pipelines.core.config import BlendConfig, FactorizeConfig
 from pipelines.core.foldin import build_profile, fold_in
 from pipelines.core.ids import hash_ids, normal_by_id
 from pipelines.core.model import FittedModel, asked_of, fit
+from pipelines.core.pairs import signs
 from pipelines.core.scoring import Asked, Training
 from pipelines.core.shards import item_shard, user_shard
 
@@ -44,10 +45,22 @@ BENT: dict[str, Any] = PLAIN | {
     "seed": 3,
 }  # fmt: skip
 PLAIN_BLEND = BlendConfig(
-    gamma=0.2, text_fade=0.0, cold_scale=1.0, history_power=0.5, own_text_items=1.0, query_items=3.0
+    gamma=0.2,
+    text_fade=0.0,
+    cold_scale=1.0,
+    history_power=0.5,
+    own_text_items=1.0,
+    query_items=3.0,
+    unwanted_items=1.0,
 )
 BENT_BLEND = BlendConfig(
-    gamma=0.6, text_fade=0.3, cold_scale=1.8, history_power=0.7, own_text_items=2.0, query_items=1.5
+    gamma=0.6,
+    text_fade=0.3,
+    cold_scale=1.8,
+    history_power=0.7,
+    own_text_items=2.0,
+    query_items=1.5,
+    unwanted_items=0.4,
 )
 SETTINGS = [
     pytest.param(PLAIN, PLAIN_BLEND, id="plain"),
@@ -144,13 +157,17 @@ def regress(
     return np.linalg.solve(gram, cross)
 
 
+def liked(weights: DoubleArray, b: BlendConfig) -> DoubleArray:
+    return np.asarray((weights > 0) - b.unwanted_items * (weights < 0))
+
+
 def slow_fit(training: Training, hashes: Hashes, s: FactorizeConfig, b: BlendConfig) -> Slow:
     w = training.pairs.toarray().astype(np.float64)
     n_users = len(w)
     g = np.array([features_of(p) for p in training.item_profiles.astype(np.float64)])
     profiles = [
         b.own_text_items * training.own_profiles[u].astype(np.float64)
-        + np.sign(w[u]) @ training.item_profiles.astype(np.float64)
+        + liked(w[u], b) @ training.item_profiles.astype(np.float64)
         for u in range(n_users)
     ]
     f = np.array([features_of(p) for p in profiles])
@@ -199,7 +216,7 @@ def slow_fit(training: Training, hashes: Hashes, s: FactorizeConfig, b: BlendCon
 
 def slow_profile(training: Training, weights: DoubleArray, words: DoubleArray, b: BlendConfig) -> DoubleArray:
     """P_u of one user whose words are scaled already."""
-    total = words + np.sign(weights) @ training.item_profiles.astype(np.float64)
+    total = words + liked(weights, b) @ training.item_profiles.astype(np.float64)
     return np.asarray(total / (1 + np.count_nonzero(weights)) ** b.history_power)
 
 
@@ -482,10 +499,14 @@ def test_a_known_user_scores_as_the_stored_factor_does(
     sides = in_shards(training, HASHES, settings, blending, 3)
     model = fit(training, HASHES, settings, blending)
     asked = asked_of(training.pairs, training.own_profiles)
+    amounts = signs(training.pairs, blending.unwanted_items)
     profile = blend.profiles(
-        training.pairs.sign(), training.item_profiles, training.own_profiles, blending.own_text_items,
+        amounts,
+        training.item_profiles,
+        training.own_profiles,
+        blending.own_text_items,
         blending.history_power,
-    )  # fmt: skip
+    )
     stored = blend.blend(sides.x, profile, blending.gamma)
     np.testing.assert_allclose(model.user_vectors(asked), stored, atol=5e-5)
     items = blend.item_vectors(sides.y, training.item_profiles, model.item_evidence, blending)
@@ -505,7 +526,7 @@ def test_folding_one_user_in_gives_the_same_vector(factorize: dict[str, Any], bl
         texts = np.stack([asked.own_profiles[u], asked.queries[u]])
         profile = build_profile(
             texts, np.array([blending.own_text_items, blending.query_items], np.float32),
-            model.item_profiles[row.indices], np.sign(row.data), blending.history_power,
+            model.item_profiles[row.indices], blend.amounts(row.data, blending.unwanted_items), blending.history_power,
         )  # fmt: skip
         n = np.array([row.nnz], dtype=np.int32)
         lam = als.row_regularization(n, s.user_regularization, s.user_frequency_power)

@@ -109,6 +109,8 @@ def test_counts_signs_and_text_sums_equal_loops() -> None:
     own[::3] = 0
     np.testing.assert_array_equal(wanted_counts(weights), (dense > 0).sum(axis=1))
     np.testing.assert_array_equal(signs(weights).toarray(), np.sign(dense))
+    a_quarter = np.where(dense < 0, -0.25, np.sign(dense))
+    np.testing.assert_array_equal(signs(weights, 0.25).toarray(), a_quarter)
     found = text_sums(weights, items, own)
     for user in range(N_USERS):
         expected = np.zeros(4)

@@ -66,7 +66,10 @@ class BlendConfig(Section):
         0.3, description="a profile of n liked items is their sum over (1 + n) to this power; 1 is the mean"
     )
     own_text_items: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="a user's own words count as this many liked items"
+        3.0, description="a user's own words count as this many liked items"
+    )
+    unwanted_items: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.25, description="an unwanted item takes this much of what a liked one adds out of a profile"
     )
     query_items: Annotated[float, Field(ge=0)] = Field(
         6.0,
