@@ -16,6 +16,7 @@ from rich.console import Console
 
 from jobs.experiments_cli import experiments_app
 from jobs.forgetting_cli import forget_app
+from jobs.models_cli import models_app
 from jobs.policies_cli import policies_app
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
@@ -31,6 +32,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(policies_app, name="policies")
 app.add_typer(forget_app, name="forget")
+app.add_typer(models_app, name="models")
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""
@@ -49,6 +51,7 @@ def build(
 ) -> None:
     """Build and publish a recommender from tables; what did not change is reused."""
     from jobs.forgetting import note_forgotten
+    from jobs.models import prune_after_build
     from jobs.summary import print_build
     from pipelines.cluster import shutdown
     from pipelines.core.layout import Layout
@@ -69,6 +72,8 @@ def build(
             )
         finally:
             shutdown()
+    if outcomes[-1].stage == "publish":
+        prune_after_build(settings, Layout(out.resolve()))
     print_build(outcomes, out)
 
 
@@ -231,10 +236,13 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
     from pipelines.cluster import connect, shutdown
     from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
+    from serving.mirroring import fetch_current
     from serving.proxy import choose_proxy
     from serving.rules import check_against
 
     layout = Layout(out.resolve())
+    if config is not None and (publish := load_config(config).publish).registry:
+        fetch_current(layout, publish)
     published = BundlePaths(layout.bundle(current_version(layout)))
     settings = load_config(config or published.config)
     rules = settings.rules if config and "rules" in settings.model_fields_set else None
@@ -247,7 +255,7 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             from serving import app as service
             from serving.guard import is_guarded
 
-            address = service.start(layout.root, settings.serve, rules, settings.explore)
+            address = service.start(layout.root, settings.serve, rules, settings.explore, settings.publish)
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )

@@ -63,6 +63,8 @@ class Stage:
     intact: Callable[[Layout], bool] = field(default=lambda _layout: True)
 
 
+_UNSEEN = frozenset({"publish.keep", "publish.keep_days", "publish.registry"})
+"""Settings that say where versions go, not what is in them."""
 STAGES: tuple[Stage, ...] = (
     Stage("ingest", ingest.run, (), ("data", "privacy"), inputs=ingest.fingerprint),
     Stage("split", split.run, ("ingest",), ("split",)),
@@ -72,10 +74,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("attributes", attributes.run, ("ingest", "split", "embed"), ("attributes", "encoder"),
           frozenset({"attributes.feature_weight"})),
     Stage("profile", profile.run, ("ingest", "split", "embed", "attributes"),
-          ("data", "lexical", "relations", "attributes", "publish"), frozenset({"publish.keep"})),
+          ("data", "lexical", "relations", "attributes", "publish"), _UNSEEN),
     Stage("factorize", factorize.run, ("ingest", "split", "profile"), ("factorize", "blend", "publish"),
-          frozenset({"factorize.shards", "blend.gamma", "blend.query_items", "blend.text_fade", "blend.cold_scale",
-                     "publish.keep"})),
+          frozenset({"factorize.shards", "blend.gamma", "blend.query_items", "blend.text_fade", "blend.cold_scale"})
+          | _UNSEEN),
     Stage("evaluate", evaluate.run, ("ingest", "split", "embed", "profile", "factorize"),
           ("factorize", "blend", "evaluate"),
           frozenset({"factorize.shards", "evaluate.users_per_task"}),
@@ -83,7 +85,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("publish", publish.run,
           ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate"),
           ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve", "rules"),
-          frozenset({"publish.keep"}),
+          _UNSEEN - {"publish.registry"},
           inputs=publish.fingerprint, intact=publish.intact),
 )  # fmt: skip
 _BEFORE_TUNED = ("ingest", "split", "finetune")

@@ -267,8 +267,13 @@ class Layout:
 
     @property
     def current_lock(self) -> Path:
-        """Held while `current` is changed or old versions are removed, see `core.versions`."""
+        """Held while `current` is changed or old versions are removed, see `core.registry.folder`."""
         return self.root / "CURRENT.lock"
+
+    @property
+    def fetch_lock(self) -> Path:
+        """Held while a version is fetched from a registry, see `core.registry.mirror`."""
+        return self.root / "fetch.lock"
 
     @property
     def metrics(self) -> Path:

@@ -1,0 +1,101 @@
+"""A local copy of what a registry has in service: services load from it, and go on while the registry is away."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+
+from filelock import FileLock
+
+from pipelines.core.bundle import finish_directory
+from pipelines.core.errors import ArtefactError
+from pipelines.core.layout import Layout
+from pipelines.core.registry.folder import Folder
+from pipelines.core.registry.place import Place, check_known
+from pipelines.core.registry.registry import InUse, Registry
+from pipelines.core.registry.retention import Retention
+
+log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """Keeps `OUT/bundles` and `OUT/CURRENT` as a registry has them, with only what is needed of it.
+
+    Several processes may keep the same directory; each version is fetched once.
+    """
+
+    def __init__(self, layout: Layout, registry: Place, keep: int, in_use: InUse) -> None:
+        """Fetch nothing yet.
+
+        Args:
+            layout: where the copies go.
+            registry: that decides what is in service.
+            keep: so many versions stay here.
+            in_use: versions that stay as well.
+
+        """
+        self._layout = layout
+        self._registry = registry
+        self._local = Folder(layout)
+        self._retention = Retention(keep)
+        self._in_use = in_use
+        self._whole: set[str] = set()
+
+    def refresh(self) -> None:
+        """Put into service here what is there, once every byte of it has come.
+
+        Raises:
+            ArtefactError: nothing is in service there, it cannot be reached, or what came is not whole.
+
+        """
+        version = Registry(self._registry).current()
+        self.fetch(version)
+        there = replace(self._registry.pointer(), removing=(), removed=())
+        if there.version != version or self._local.pointer() == there:
+            return  # the next look sees what has come meanwhile
+        self._local.update(lambda _pointer: there)
+        for name in Registry(self._local).prune(self._retention, self._in_use):
+            self._whole.discard(name)
+
+    def fetch(self, version: str) -> None:
+        """Have a version here.
+
+        Raises:
+            ArtefactError: it is not there, cannot be reached, or what came is not whole.
+
+        """
+        if version in self._whole and self._local.has(version):
+            return
+        self._layout.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._layout.fetch_lock):
+            if not self._is_whole(version):
+                self._bring(version)
+        self._whole.add(version)
+
+    def check(self, version: str) -> None:
+        """See that a version can be fetched.
+
+        Raises:
+            InputError: there is no such version.
+
+        """
+        check_known(self._registry, self._registry.pointer(), version)
+
+    def _is_whole(self, version: str) -> bool:
+        try:
+            self._local.check(version)
+        except ArtefactError:
+            return False
+        return True
+
+    def _bring(self, version: str) -> None:
+        log.info("version %s is fetched from %s", version, self._registry)
+        temporary = self._layout.bundles / f".{version}.fetch.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed; the lock is ours
+        temporary.mkdir(parents=True)
+        try:
+            self._registry.fetch(version, temporary)
+            finish_directory(temporary, self._layout.bundle(version))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
