@@ -241,10 +241,11 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
     from serving.rules import check_against
 
     layout = Layout(out.resolve())
-    if config is not None and (publish := load_config(config).publish).registry:
-        fetch_current(layout, publish)
+    if config is not None and (wanted := load_config(config).publish).registry:
+        fetch_current(layout, wanted)
     published = BundlePaths(layout.bundle(current_version(layout)))
     settings = load_config(config or published.config)
+    publish = settings.publish if config else settings.publish.model_copy(update={"allow_code": False})
     rules = settings.rules if config and "rules" in settings.model_fields_set else None
     check_against(published, rules)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -255,7 +256,7 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             from serving import app as service
             from serving.guard import is_guarded
 
-            address = service.start(layout.root, settings.serve, rules, settings.explore, settings.publish)
+            address = service.start(layout.root, settings.serve, rules, settings.explore, publish)
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )

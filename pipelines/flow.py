@@ -63,7 +63,7 @@ class Stage:
     intact: Callable[[Layout], bool] = field(default=lambda _layout: True)
 
 
-_UNSEEN = frozenset({"publish.keep", "publish.keep_days", "publish.registry"})
+_UNSEEN = frozenset({"publish.keep", "publish.keep_days", "publish.registry", "publish.allow_code"})
 """Settings that say where versions go, not what is in them."""
 STAGES: tuple[Stage, ...] = (
     Stage("ingest", ingest.run, (), ("data", "privacy"), inputs=ingest.fingerprint),
@@ -85,6 +85,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("publish", publish.run,
           ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate"),
           ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve", "rules"),
+          _UNSEEN - {"publish.registry"},
           _UNSEEN - {"publish.registry"},
           inputs=publish.fingerprint, intact=publish.intact),
 )  # fmt: skip

@@ -6,13 +6,15 @@ import logging
 
 from pipelines.core.bundle import current_version
 from pipelines.core.config import PublishConfig
-from pipelines.core.errors import ArtefactError
+from pipelines.core.errors import ArtefactError, KindlingError
 from pipelines.core.layout import Layout
 from pipelines.core.registry.mirror import Mirror
 from pipelines.core.registry.registry import open_place
 from serving.experiments.in_use import versions_in_use
 from serving.store.store import Store
 
+_ALL = 1_000_000
+"""Versions kept by who does not know which are in use."""
 log = logging.getLogger(__name__)
 
 
@@ -21,7 +23,7 @@ def open_mirror(layout: Layout, publish: PublishConfig | None, store: Store) -> 
     if publish is None or not publish.registry:
         return None
     place = open_place(publish.registry)
-    return Mirror(layout, place, publish.keep, lambda: versions_in_use(store.experiments.running()))
+    return Mirror(layout, place, publish, lambda: versions_in_use(store.experiments.running()))
 
 
 def refresh_or_go_on(mirror: Mirror, layout: Layout) -> None:
@@ -33,7 +35,7 @@ def refresh_or_go_on(mirror: Mirror, layout: Layout) -> None:
     """
     try:
         mirror.refresh()
-    except ArtefactError as e:
+    except KindlingError as e:
         try:
             current_version(layout)
         except ArtefactError:
@@ -48,9 +50,5 @@ def fetch_current(layout: Layout, publish: PublishConfig) -> None:
         ArtefactError: the registry is away, and nothing was fetched yet.
 
     """
-    mirror = Mirror(layout, open_place(publish.registry), _ALL, dict)
-    refresh_or_go_on(mirror, layout)
-
-
-_ALL = 1_000_000
-"""Versions kept by who does not know which are in use."""
+    careful = publish.model_copy(update={"keep": _ALL})
+    refresh_or_go_on(Mirror(layout, open_place(publish.registry), careful, dict), layout)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from filelock import FileLock
 
-from pipelines.core.bundle import finish_directory
+from pipelines.core.bundle import BundlePaths, finish_directory
+from pipelines.core.config import PublishConfig, load_config
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
 from pipelines.core.registry.folder import Folder
@@ -25,20 +27,21 @@ class Mirror:
     Several processes may keep the same directory; each version is fetched once.
     """
 
-    def __init__(self, layout: Layout, registry: Place, keep: int, in_use: InUse) -> None:
+    def __init__(self, layout: Layout, registry: Place, settings: PublishConfig, in_use: InUse) -> None:
         """Fetch nothing yet.
 
         Args:
             layout: where the copies go.
             registry: that decides what is in service.
-            keep: so many versions stay here.
+            settings: how many versions stay here, and whether they may bring code.
             in_use: versions that stay as well.
 
         """
         self._layout = layout
         self._registry = registry
         self._local = Folder(layout)
-        self._retention = Retention(keep)
+        self._retention = Retention(settings.keep, settings.keep_days)
+        self._allows_code = settings.allow_code
         self._in_use = in_use
         self._whole: set[str] = set()
 
@@ -96,6 +99,21 @@ class Mirror:
         temporary.mkdir(parents=True)
         try:
             self._registry.fetch(version, temporary)
+            self._check_code(version, temporary)
             finish_directory(temporary, self._layout.bundle(version))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _check_code(self, version: str, root: Path) -> None:
+        """See that a version does not run code of its own here, unless that is wanted.
+
+        Raises:
+            ArtefactError: it does.
+
+        """
+        if load_config(BundlePaths(root).config).encoder.trust_remote_code and not self._allows_code:
+            raise ArtefactError(
+                f"version {version} in {self._registry} has an encoder that brings Python code "
+                "(encoder.trust_remote_code). If you trust who published it, set publish.allow_code = true in the "
+                "--config of this service."
+            )

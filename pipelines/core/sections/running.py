@@ -28,6 +28,11 @@ class PublishConfig(Section):
         description="where versions go and services take them from: another folder, or s3://bucket/prefix, of "
         "other servers with ?endpoint_override=host:port&scheme=http or AWS_ENDPOINT_URL; empty: OUT itself",
     )
+    allow_code: bool = Field(
+        False,
+        description="take versions from the registry that bring Python code (encoder.trust_remote_code); only "
+        "a --config given to the service can say so",
+    )
 
     @field_validator("registry")
     @classmethod
