@@ -34,7 +34,7 @@ def test_the_defaults_come_back_from_toml(tmp_path: Path) -> None:
 
 
 def test_settings_of_bundles_of_the_oldest_schema_are_read() -> None:
-    """Bundles carry their settings: one that is renamed or taken away needs a place where the old name is understood."""
+    """Bundles carry their settings: one that is taken away or renamed needs a place where its old name is known."""
     config = load_config(Path(__file__).parent / f"schema_{OLDEST_SCHEMA}_config.toml")
     assert config == Config()
 
