@@ -86,7 +86,6 @@ STAGES: tuple[Stage, ...] = (
           ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate"),
           ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve", "rules"),
           _UNSEEN - {"publish.registry"},
-          _UNSEEN - {"publish.registry"},
           inputs=publish.fingerprint, intact=publish.intact),
 )  # fmt: skip
 _BEFORE_TUNED = ("ingest", "split", "finetune")

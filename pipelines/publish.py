@@ -37,6 +37,7 @@ from pipelines.core.index import build_index, wants_index
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
 from pipelines.core.registry.folder import Folder
+from pipelines.core.registry.place import Place
 from pipelines.core.registry.registry import Registry, open_place
 from pipelines.core.rules import check_rules
 from pipelines.core.schema import FORGOTTEN_AT, N_INTERACTIONS, TABLES, USER_ID
@@ -79,7 +80,11 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     digest = hashlib.blake2b(json.dumps(made_from, sort_keys=True).encode(), digest_size=4).hexdigest()
     places = [Folder(layout), *([open_place(config.publish.registry)] if config.publish.registry else [])]
     gone = {name for place in places for name in (*place.pointer().removing, *place.pointer().removed)}
-    same = sorted(path for path in layout.bundles.glob(f"v*-{digest}") if path.name not in gone)
+    same = [
+        path
+        for path in sorted(layout.bundles.glob(f"v*-{digest}"))
+        if path.name not in gone and not any(_is_another(place, path) for place in places)
+    ]
     version = same[-1].name if same else f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
     if not _is_whole(layout.bundle(version)):
         _assemble(config, layout, version, markers, data, progress)
@@ -89,6 +94,14 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         forget_in_versions(layout, Folder(layout).names(), Forgotten.read(layout.forgotten))
     write_json(layout.stage("publish") / "version.json", {"version": version})
     return {"version": version}
+
+
+def _is_another(place: Place, root: Path) -> bool:
+    """Whether a place has a version of this name that is not this one: users were taken out of one of the two."""
+    manifest = BundlePaths(root).manifest
+    if not manifest.is_file() or not place.has(root.name):
+        return False
+    return place.read(root.name, manifest.name) != manifest.read_bytes()
 
 
 def _is_whole(bundle: Path) -> bool:

@@ -137,10 +137,13 @@ class Folder:
         """Each vanishes by a rename and is deleted afterwards, with what killed pushes and removals have left."""
         for version in versions:
             with suppress(FileNotFoundError):
-                self.layout.bundle(version).rename(self._hidden(version, "old"))
-        for leftover in [*self.layout.bundles.glob(".*.old"), *self.layout.bundles.glob(".*.tmp")]:
+                self.layout.bundle(version).rename(self._hidden(version, "deleted"))
+        for leftover in [*self.layout.bundles.glob(".*.deleted"), *self.layout.bundles.glob(".*.tmp")]:
             with suppress(FileNotFoundError):
-                if leftover.suffix == ".old" or time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
+                if (
+                    leftover.suffix == ".deleted"
+                    or time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS
+                ):
                     shutil.rmtree(leftover, ignore_errors=True)
 
     def _hidden(self, version: str, suffix: str) -> Path:
