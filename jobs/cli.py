@@ -18,6 +18,7 @@ from jobs.experiments_cli import experiments_app
 from jobs.forgetting_cli import forget_app
 from jobs.models_cli import models_app
 from jobs.policies_cli import policies_app
+from jobs.runs_cli import runs_app
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
 
@@ -33,6 +34,7 @@ app.add_typer(experiments_app, name="experiments")
 app.add_typer(policies_app, name="policies")
 app.add_typer(forget_app, name="forget")
 app.add_typer(models_app, name="models")
+app.add_typer(runs_app, name="runs")
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""
@@ -68,7 +70,7 @@ def build(
                 out.resolve(),
                 from_stage=from_stage,
                 until_stage=until_stage,
-                progress=Progress(),
+                progress=Progress(settings.logs),
             )
         finally:
             shutdown()
@@ -101,7 +103,7 @@ def finetune(
     note_forgotten(settings, layout)
     with _terminate_cleanly():
         try:
-            run_build(settings, data, layout.root, until_stage="finetune", progress=Progress())
+            run_build(settings, data, layout.root, until_stage="finetune", progress=Progress(settings.logs))
         finally:
             shutdown()
     print_finetuning(read_json(layout.finetune_report), layout)
@@ -138,7 +140,7 @@ def tune(
         try:
             tuned = run_tune(
                 settings, data, out.resolve(), stage=searched, model=model or "kindling", trials=trials,
-                command=shlex.join(["kindling", *sys.argv[1:]]), progress=Progress(),
+                command=shlex.join(["kindling", *sys.argv[1:]]), progress=Progress(settings.logs),
             )  # fmt: skip
         finally:
             shutdown()

@@ -40,6 +40,7 @@ from pipelines.core.registry.folder import Folder
 from pipelines.core.registry.place import Place
 from pipelines.core.registry.registry import Registry, open_place
 from pipelines.core.rules import check_rules
+from pipelines.core.runs import program_version, running_ids
 from pipelines.core.schema import FORGOTTEN_AT, N_INTERACTIONS, TABLES, USER_ID
 from pipelines.core.storage import (
     part_paths,
@@ -146,6 +147,8 @@ def _assemble(
             shutil.copyfile(layout.evaluation_report, paths.report)
         advance(1)
         facts = {
+            "program": program_version(),
+            **running_ids(),
             "model": model,
             "encoder": {"model": config.encoder.model, "fingerprint": encoder_fingerprint(config.encoder)},
             "data": {"source": data, "fingerprint": markers["ingest"]["output"]},

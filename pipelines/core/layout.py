@@ -48,6 +48,15 @@ class Layout:
         return self.root / "run.json"
 
     @property
+    def runs(self) -> Path:
+        """JSON of each of the last runs, see `core.runs`."""
+        return self.root / "runs"
+
+    def run(self, run_id: str) -> Path:
+        """JSON: what one run did."""
+        return self.runs / f"{run_id}.json"
+
+    @property
     def config(self) -> Path:
         """TOML: every setting that what lies here was made with, whether it was published or not."""
         return self.root / "config.toml"

@@ -19,7 +19,10 @@ def test_a_build_publishes_to_a_registry(
 ) -> None:
     before = current_version(Layout(built_copy))
     config = tmp_path / "registry.toml"
-    config.write_text(f'{SMALL_CONFIG}[publish]\nkeep = 1\nregistry = "{s3_folder}"\n', encoding="utf-8")
+    config.write_text(
+        f'{SMALL_CONFIG}[publish]\nkeep = 1\nregistry = "{s3_folder}"\n[logs]\nformat = "json"\n',
+        encoding="utf-8",
+    )
     build = ("build", "--data", small_data, "--out", built_copy, "--config", config)
     finished = kindling(*build)
     assert finished.status == 0, finished.err
@@ -30,6 +33,23 @@ def test_a_build_publishes_to_a_registry(
     listed = json.loads(kindling("models", "list", "--out", s3_folder, "--json").out)["versions"]
     assert [(v["version"], v["is_current"], v["problem"]) for v in listed] == [(published, True, None)]
     assert listed[0]["headline"][0].startswith("all ndcg@")
+
+    runs = json.loads(kindling("runs", "list", "--out", built_copy, "--json").out)
+    assert [run["status"] for run in runs] == ["done", "done"]
+    again, first = ({stage["stage"]: stage for stage in run["stages"]} for run in runs)
+    assert [name for name, stage in again.items() if not stage["reused"]] == ["publish"]
+    assert first["ingest"]["rows_in"]["interactions"] == 3000
+    assert first["split"]["rows_in"]["ingest/items_ids.parquet"] == 240
+    assert first["factorize"]["rows_out"]["full/item_factors"] == 240
+    assert all(stage["peak_mb"] > 50 for stage in first.values())
+    manifest = json.loads(kindling("models", "show", published, "--out", s3_folder, "--json").out)["manifest"]
+    assert manifest["run_id"] == runs[0]["run_id"]
+    said = [json.loads(line) for line in finished.err.splitlines() if line.startswith("{")]
+    assert {"stage is unchanged", "stage begins", "stage is done"} <= {line["event"] for line in said}
+    assert {line["run_id"] for line in said} == {runs[0]["run_id"]}
+    picture = tmp_path / "run.svg"
+    assert "publish" in kindling("runs", "show", "--out", built_copy, "--svg", picture).out
+    assert picture.read_text(encoding="utf-8").startswith("<svg")
 
     fresh = tmp_path / "service"
     shown = kindling("models", "show", published, "--out", fresh, "--config", config)

@@ -159,6 +159,15 @@ class ServeConfig(Section):
         return value
 
 
+class LogsConfig(Section):
+    """What commands say while they work."""
+
+    format: Literal["text", "json"] = Field(
+        "text",
+        description="json: every line one object with the time, the run and the job, for programs that collect it",
+    )
+
+
 class RayConfig(Section):
     """Where the work runs."""
 
