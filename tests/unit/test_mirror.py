@@ -12,6 +12,7 @@ from pipelines.core.config import PublishConfig
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.layout import Layout
 from pipelines.core.registry.mirror import Mirror
+from pipelines.core.registry.place import Place
 from pipelines.core.registry.registry import Registry
 from pipelines.core.storage import read_json, write_text
 from tests.unit.test_registry import bundles, empty, no_use, registry, spoil
@@ -41,6 +42,14 @@ def test_it_follows_the_registry(registry: Registry, here: Layout) -> None:
     mirror.refresh()
     assert current_version(here) == "v2"
     assert {path.name for path in here.bundles.iterdir()} == {"v2", "v3"}  # keep = 2
+    written = here.current.stat().st_mtime_ns
+    mirror.refresh()
+    assert here.current.stat().st_mtime_ns == written
+
+
+def test_a_registry_in_which_nothing_is_in_service(empty: Place, here: Layout) -> None:
+    with pytest.raises(ArtefactError, match="nothing is in service"):
+        Mirror(here, empty, PublishConfig(), no_use).refresh()
 
 
 def test_what_is_not_whole_is_not_put_into_service(registry: Registry, here: Layout) -> None:

@@ -1,4 +1,4 @@
-"""Publishing, promoting and deleting, killed by SIGKILL at every single step: nothing half-done is ever in service."""
+"""Publishing, promoting and deleting, killed by SIGKILL before every change: nothing half-done is ever in service."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def killed_at(step, place):
         registry = Registry(open_place(place))
         registry.publish("v1", bundles / "v1")
 
-        def count(*_, **__):
+        def count(request=None, **_):
             nonlocal left
-            left -= 1
+            left -= request is None or request.method not in ("GET", "HEAD")
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -93,7 +93,7 @@ def test_killed_at_every_step(kind: str, request: pytest.FixtureRequest, tmp_pat
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     states = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(states) > 20  # so many steps there are, at least
+    assert len(states) > 15  # so many changes there are, at least
     assert all(state["problems"] == [] for state in states)
     currents = [state["current"] for state in states]
     changes = [a for a, b in zip(currents, [*currents[1:], None], strict=True) if a != b]

@@ -52,11 +52,14 @@ class Mirror:
             ArtefactError: nothing is in service there, it cannot be reached, or what came is not whole.
 
         """
-        version = Registry(self._registry).current()
-        self.fetch(version)
-        there = replace(self._registry.pointer(), removing=(), removed=())
-        if there.version != version or self._local.pointer() == there:
-            return  # the next look sees what has come meanwhile
+        there = self._registry.pointer()
+        if there.version is None:
+            raise ArtefactError(f"{self._registry}: nothing is in service. `kindling build` publishes there.")
+        self.fetch(there.version)
+        earlier = tuple(version for version in there.earlier if self._local.has(version))
+        there = replace(there, earlier=earlier, removing=(), removed=())
+        if self._local.pointer() == there:
+            return
         self._local.update(lambda _pointer: there)
         for name in Registry(self._local).prune(self._retention, self._in_use):
             self._whole.discard(name)
