@@ -166,6 +166,7 @@ def test_the_timeline_is_a_picture_of_its_own(layout: Layout) -> None:
     svg = timeline(recorder.record)
     root = ET.fromstring(svg)  # noqa: S314 - our own
     said = " ".join(element.text or "" for element in root.iter())
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "split" in said
     assert "2.5 s, 300 MB" in said
     assert "unchanged" in said

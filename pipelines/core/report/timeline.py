@@ -18,12 +18,12 @@ def timeline(record: RunRecord) -> str:
         longest = max([_end(record, number) for number in range(len(record.stages))], default=1.0)
         for row, stage in enumerate(record.stages):
             if stage.started is None:
-                axes.text(0, row, " unchanged", va="center", color=SOFT)
+                axes.text(0, row, "\u00a0unchanged", va="center", color=SOFT)
                 continue
             start = stage.started - record.started
             axes.barh(row, stage.seconds, left=start, color=MARK, height=0.6)
             memory = "" if stage.peak_mb is None else f", {stage.peak_mb:,.0f} MB"
-            axes.text(start + stage.seconds, row, f" {stage.seconds:,.1f} s{memory}", va="center")
+            axes.text(start + stage.seconds, row, f"\u00a0{stage.seconds:,.1f} s{memory}", va="center")
         axes.set_yticks(range(len(record.stages)), [stage.stage for stage in record.stages])
         axes.set_ylim(max(len(record.stages), 1) - 0.5, -0.5)
         axes.set_xlim(0, longest * 1.3 or 1.0)
@@ -35,7 +35,8 @@ def timeline(record: RunRecord) -> str:
     svg = panel(label, _WIDTH, _EDGES + _ROW * max(len(record.stages), 1), paint)
     for name, color in LIGHT.items():  # no page around it that would say what its colours are
         svg = svg.replace(f"var(--{name})", color)
-    return svg.replace("<svg ", f'<svg style="background:{LIGHT["page"]};font-family:sans-serif" ', 1)
+    alone = f'xmlns="http://www.w3.org/2000/svg" style="background:{LIGHT["page"]};font-family:sans-serif"'
+    return svg.replace("<svg ", f"<svg {alone} ", 1)
 
 
 def _end(record: RunRecord, number: int) -> float:
