@@ -35,8 +35,10 @@ def test_the_defaults_come_back_from_toml(tmp_path: Path) -> None:
 
 def test_settings_of_bundles_of_the_oldest_schema_are_read() -> None:
     """Bundles carry their settings: one that is taken away or renamed needs a place where its old name is known."""
-    config = load_config(Path(__file__).parent / f"schema_{OLDEST_SCHEMA}_config.toml")
-    assert config == Config()
+    path = Path(__file__).parent / f"schema_{OLDEST_SCHEMA}_config.toml"
+    config = load_config(path).model_dump(mode="json")
+    for name, section in tomllib.loads(path.read_text(encoding="utf-8")).items():
+        assert config[name] == config[name] | section  # as it says, whatever the default is by now
 
 
 def test_changed_settings_of_every_kind_come_back_from_toml(tmp_path: Path) -> None:
