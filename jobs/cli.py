@@ -16,7 +16,9 @@ from rich.console import Console
 from jobs.data_cli import data_app
 from jobs.experiments_cli import experiments_app
 from jobs.forgetting_cli import forget_app
+from jobs.models_cli import models_app
 from jobs.policies_cli import policies_app
+from jobs.runs_cli import runs_app
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
 
@@ -30,6 +32,8 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(policies_app, name="policies")
 app.add_typer(forget_app, name="forget")
+app.add_typer(models_app, name="models")
+app.add_typer(runs_app, name="runs")
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""
@@ -48,6 +52,7 @@ def build(
 ) -> None:
     """Build and publish a recommender from tables; what did not change is reused."""
     from jobs.forgetting import note_forgotten
+    from jobs.models import prune_after_build
     from jobs.summary import print_build
     from pipelines.cluster import shutdown
     from pipelines.core.layout import Layout
@@ -64,10 +69,12 @@ def build(
                 out.resolve(),
                 from_stage=from_stage,
                 until_stage=until_stage,
-                progress=Progress(),
+                progress=Progress(settings.logs),
             )
         finally:
             shutdown()
+    if outcomes[-1].stage == "publish":
+        prune_after_build(settings, Layout(out.resolve()))
     print_build(outcomes, out)
 
 
@@ -95,7 +102,7 @@ def finetune(
     note_forgotten(settings, layout)
     with _terminate_cleanly():
         try:
-            run_build(settings, data, layout.root, until_stage="finetune", progress=Progress())
+            run_build(settings, data, layout.root, until_stage="finetune", progress=Progress(settings.logs))
         finally:
             shutdown()
     print_finetuning(read_json(layout.finetune_report), layout)
@@ -132,7 +139,7 @@ def tune(
         try:
             tuned = run_tune(
                 settings, data, out.resolve(), stage=searched, model=model or "kindling", trials=trials,
-                command=shlex.join(["kindling", *sys.argv[1:]]), progress=Progress(),
+                command=shlex.join(["kindling", *sys.argv[1:]]), progress=Progress(settings.logs),
             )  # fmt: skip
         finally:
             shutdown()
@@ -230,12 +237,16 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
     from pipelines.cluster import connect, shutdown
     from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
+    from serving.mirroring import fetch_current
     from serving.proxy import choose_proxy
     from serving.rules import check_against
 
     layout = Layout(out.resolve())
+    if config is not None and (wanted := load_config(config).publish).registry:
+        fetch_current(layout, wanted)
     published = BundlePaths(layout.bundle(current_version(layout)))
     settings = load_config(config or published.config)
+    publish = settings.publish if config else settings.publish.model_copy(update={"allow_code": False})
     rules = settings.rules if config and "rules" in settings.model_fields_set else None
     check_against(published, rules)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -246,7 +257,7 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             from serving import app as service
             from serving.guard import is_guarded
 
-            address = service.start(layout.root, settings.serve, rules, settings.explore)
+            address = service.start(layout.root, settings.serve, rules, settings.explore, publish)
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )

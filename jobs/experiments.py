@@ -11,12 +11,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from jobs.places import place_of
+from jobs.stores import store_of
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.config import load_config
 from pipelines.core.errors import InputError
 from pipelines.core.experiments.planning import detectable_effect, users_needed
 from pipelines.core.layout import Layout
-from serving.experiments.checking import check_definition, check_version
+from serving.experiments.checking import begin, check_version
 from serving.experiments.definition import Definition
 from serving.experiments.report import ALPHA, Difference, Interval, Report
 from serving.store.experiments import Experiment
@@ -25,15 +27,22 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 _POWER = 0.8
 
 
-def read_definition(path: Path, out: Path) -> Definition:
-    """An experiment from a TOML file, checked against the version in service.
+def start_experiment(path: Path, out: Path, config: Path | None) -> Experiment:
+    """Begin an experiment from a TOML file, checked against the build and its versions.
 
     Raises:
         InputError: the file is none, or says what cannot be; every problem is named.
 
     """
+    definition, layout = _read_definition(path), Layout(out.resolve())
+    kinds = load_config(_config_of(layout)).data.event_weights
+    with store_of(out, config) as (store, _):
+        return begin(store.experiments, definition, kinds, partial(check_version, place_of(str(out), config)))
+
+
+def _read_definition(path: Path) -> Definition:
     try:
-        definition = Definition.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Definition.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise InputError(
             f"cannot read the experiment {path}: {e}. docs/experiments.md has a complete one."
@@ -44,10 +53,6 @@ def read_definition(path: Path, out: Path) -> Definition:
             for error in e.errors()
         ]
         raise InputError("\n".join([f"{path}: {len(lines)} value(s) cannot be used:", *lines])) from e
-    layout = Layout(out.resolve())
-    kinds = load_config(_config_of(layout)).data.event_weights
-    check_definition(definition, kinds, partial(check_version, layout))
-    return definition
 
 
 def print_experiments(found: list[Experiment]) -> None:

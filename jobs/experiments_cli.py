@@ -41,12 +41,9 @@ def start(
     config: ConfigOption = None,
 ) -> None:
     """Begin an experiment; replicas take part in it within seconds."""
-    from jobs.experiments import print_experiments, read_definition
-    from jobs.stores import store_of
+    from jobs.experiments import print_experiments, start_experiment
 
-    made = read_definition(definition, out)
-    with store_of(out, config) as (store, _):
-        print_experiments([store.experiments.start(made)])
+    print_experiments([start_experiment(definition, out, config)])
 
 
 @experiments_app.command(name="list")

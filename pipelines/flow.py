@@ -27,6 +27,9 @@ from pipelines.core.config import Config, EvaluateConfig, load_config, to_toml
 from pipelines.core.errors import ArtefactError, BusyError, ConfigError, KindlingError
 from pipelines.core.layout import Layout
 from pipelines.core.markers import read_marker, write_marker
+from pipelines.core.memory import PeakMemory
+from pipelines.core.row_counts import rows_read, rows_written
+from pipelines.core.runs import Recorder, StageRecord, recording
 from pipelines.core.sections.finetuning import VECTOR_OBJECTIVES
 from pipelines.core.storage import fresh_directory, read_json, write_json, write_text
 from pipelines.progress import Progress
@@ -63,6 +66,8 @@ class Stage:
     intact: Callable[[Layout], bool] = field(default=lambda _layout: True)
 
 
+_UNSEEN = frozenset({"publish.keep", "publish.keep_days", "publish.registry", "publish.allow_code"})
+"""Settings that say where versions go, not what is in them."""
 STAGES: tuple[Stage, ...] = (
     Stage("ingest", ingest.run, (), ("data", "privacy"), inputs=ingest.fingerprint),
     Stage("split", split.run, ("ingest",), ("split",)),
@@ -72,10 +77,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("attributes", attributes.run, ("ingest", "split", "embed"), ("attributes", "encoder"),
           frozenset({"attributes.feature_weight"})),
     Stage("profile", profile.run, ("ingest", "split", "embed", "attributes"),
-          ("data", "lexical", "relations", "attributes", "publish"), frozenset({"publish.keep"})),
+          ("data", "lexical", "relations", "attributes", "publish"), _UNSEEN),
     Stage("factorize", factorize.run, ("ingest", "split", "profile"), ("factorize", "blend", "publish"),
-          frozenset({"factorize.shards", "blend.gamma", "blend.query_items", "blend.text_fade", "blend.cold_scale",
-                     "publish.keep"})),
+          frozenset({"factorize.shards", "blend.gamma", "blend.query_items", "blend.text_fade", "blend.cold_scale"})
+          | _UNSEEN),
     Stage("evaluate", evaluate.run, ("ingest", "split", "embed", "profile", "factorize"),
           ("factorize", "blend", "evaluate"),
           frozenset({"factorize.shards", "evaluate.users_per_task"}),
@@ -83,7 +88,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("publish", publish.run,
           ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate"),
           ("data", "encoder", "lexical", "factorize", "blend", "publish", "serve", "rules"),
-          frozenset({"publish.keep"}),
+          _UNSEEN - {"publish.registry"},
           inputs=publish.fingerprint, intact=publish.intact),
 )  # fmt: skip
 _BEFORE_TUNED = ("ingest", "split", "finetune")
@@ -100,6 +105,8 @@ class Outcome:
     seconds: float
     reused: bool
     summary: dict[str, object]
+    started: float | None = None
+    peak_mb: float | None = None
 
 
 def build(
@@ -123,8 +130,8 @@ def build(
     layout = Layout(out)
     progress = progress or Progress(quiet=True)
     first, last = _stage_number(from_stage, 0), _stage_number(until_stage, len(STAGES) - 1)
-    with exclusive(layout):
-        return _run_stages(config, data, layout, progress, (first if from_stage else None, last))
+    with exclusive(layout), recording(layout, data) as recorder:
+        return _run_stages(config, data, layout, progress, (first if from_stage else None, last), recorder)
 
 
 def measure(
@@ -210,7 +217,12 @@ def exclusive(layout: Layout) -> Iterator[None]:
 
 
 def _run_stages(
-    config: Config, data: str, layout: Layout, progress: Progress, window: tuple[int | None, int]
+    config: Config,
+    data: str,
+    layout: Layout,
+    progress: Progress,
+    window: tuple[int | None, int],
+    recorder: Recorder,
 ) -> list[Outcome]:
     forced_from, last = window
     for leftover in (layout.root / "stages").glob(".*.old"):  # of a run that was killed while it tidied up
@@ -234,7 +246,13 @@ def _run_stages(
             outcome = _perform(stage, fingerprint, seen, layout, data, progress)
         outcomes.append(outcome)
         write_json(layout.run_record, [vars(o) for o in outcomes])
+        recorder.add(_as_record(stage, outcome, layout))
     return outcomes
+
+
+def _as_record(stage: Stage, outcome: Outcome, layout: Layout) -> StageRecord:
+    read, written = rows_read(layout, stage.reads), rows_written(layout, stage.name)
+    return StageRecord(**vars(outcome), rows_in=read, rows_out=written)
 
 
 def _as_seen_by(stage: Stage, config: Config, layout: Layout) -> Config:
@@ -265,12 +283,13 @@ def _perform(
     layout.marker(stage.name).unlink(missing_ok=True)
     if stage.name != "publish":  # owns nothing but what it puts beside CURRENT
         fresh_directory(layout.stage(stage.name))
-    started = time.monotonic()
-    summary = _run(stage, config, layout, data, progress)
+    began, started = time.time(), time.monotonic()
+    with PeakMemory() as memory:
+        summary = _run(stage, config, layout, data, progress)
     seconds = round(time.monotonic() - started, 3)
     write_marker(layout, stage.name, fingerprint, seconds, summary)
     progress.end(stage.name, seconds)
-    return Outcome(stage.name, seconds, False, summary)
+    return Outcome(stage.name, seconds, False, summary, began, memory.megabytes)
 
 
 def _remember(layout: Layout, config: Config, data: str) -> None:

@@ -1,8 +1,9 @@
 """Everything the server needs, as one checked directory; then the pointer to it.
 
 Reads: the artefacts of every stage before it.
-Writes: `bundles/<version>/`, then `CURRENT`, then `metrics.json`. A bundle is complete before anything points
-to it, and the version's name ends in a hash of what it was made from: publishing the same again is the same.
+Writes: `bundles/<version>/`, the same in `publish.registry` where there is one, then `CURRENT`, then `metrics.json`. A
+bundle is complete before anything points to it, and the version's name ends in a hash of what it was made from:
+publishing the same again is the same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from pipelines.core.bundle import (
     check_bundle,
     current_version,
     finish_directory,
-    point_current,
     write_manifest,
 )
 from pipelines.core.config import Config, to_toml
@@ -36,7 +36,11 @@ from pipelines.core.forgetting import Forgotten, forget_in_versions
 from pipelines.core.index import build_index, wants_index
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
+from pipelines.core.registry.folder import Folder
+from pipelines.core.registry.place import Place
+from pipelines.core.registry.registry import Registry, open_place
 from pipelines.core.rules import check_rules
+from pipelines.core.runs import program_version, running_ids
 from pipelines.core.schema import FORGOTTEN_AT, N_INTERACTIONS, TABLES, USER_ID
 from pipelines.core.storage import (
     part_paths,
@@ -49,7 +53,6 @@ from pipelines.core.storage import (
     write_tensors,
     write_text,
 )  # fmt: skip
-from pipelines.core.versions import changing_current, list_names
 from pipelines.progress import Progress
 
 __all__ = ["fingerprint", "intact", "run"]
@@ -72,20 +75,34 @@ def intact(layout: Layout) -> bool:
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:
-    """Assemble, check in, point to it, and prune old versions."""
+    """Assemble, check in, bring it to the registry where there is one, point to it. Deletes no older version."""
     markers = {name: read_json(layout.marker(name)) for name in _STAGES}
     made_from = {name: marker["output"] for name, marker in markers.items()} | {"config": to_toml(config)}
     digest = hashlib.blake2b(json.dumps(made_from, sort_keys=True).encode(), digest_size=4).hexdigest()
-    same = sorted(layout.bundles.glob(f"v*-{digest}"))
+    places = [Folder(layout), *([open_place(config.publish.registry)] if config.publish.registry else [])]
+    gone = {name for place in places for name in (*place.pointer().removing, *place.pointer().removed)}
+    same = [
+        path
+        for path in sorted(layout.bundles.glob(f"v*-{digest}"))
+        if path.name not in gone and not any(_is_another(place, path) for place in places)
+    ]
     version = same[-1].name if same else f"v{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
     if not _is_whole(layout.bundle(version)):
         _assemble(config, layout, version, markers, data, progress)
-    with changing_current(layout):
-        point_current(layout, version)
-        _prune(layout, version, config.publish.keep)
-        forget_in_versions(layout, list_names(layout), Forgotten.read(layout.forgotten))
+    for place in reversed(places):  # here last: what is not in the registry is not published
+        Registry(place).publish(version, layout.bundle(version))
+    with Folder(layout).changing():
+        forget_in_versions(layout, Folder(layout).names(), Forgotten.read(layout.forgotten))
     write_json(layout.stage("publish") / "version.json", {"version": version})
     return {"version": version}
+
+
+def _is_another(place: Place, root: Path) -> bool:
+    """Whether a place has a version of this name that is not this one: users were taken out of one of the two."""
+    manifest = BundlePaths(root).manifest
+    if not manifest.is_file() or not place.has(root.name):
+        return False
+    return place.read(root.name, manifest.name) != manifest.read_bytes()
 
 
 def _is_whole(bundle: Path) -> bool:
@@ -130,6 +147,8 @@ def _assemble(
             shutil.copyfile(layout.evaluation_report, paths.report)
         advance(1)
         facts = {
+            "program": program_version(),
+            **running_ids(),
             "model": model,
             "encoder": {"model": config.encoder.model, "fingerprint": encoder_fingerprint(config.encoder)},
             "data": {"source": data, "fingerprint": markers["ingest"]["output"]},
@@ -235,10 +254,3 @@ def _copy_encoder(config: Config, paths: BundlePaths) -> None:
         return
     unwanted = shutil.ignore_patterns("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", ".*")
     shutil.copytree(folder, paths.encoder, ignore=unwanted)
-
-
-def _prune(layout: Layout, current: str, keep: int) -> None:
-    """Remove all but the newest `keep` versions, never the one in service."""
-    versions = sorted(p.name for p in layout.bundles.glob("v*"))
-    for name in [v for v in versions if v != current][: max(0, len(versions) - keep)]:
-        shutil.rmtree(layout.bundle(name), ignore_errors=True)

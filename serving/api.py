@@ -11,6 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ExploreConfig, ServeConfig
 from pipelines.core.layout import Layout
+from pipelines.core.registry.folder import Folder
+from pipelines.core.registry.registry import Registry
 from serving.answering import Answering, Current, in_service
 from serving.catalogue_routes import add_catalogue
 from serving.experiments.participation import Participation
@@ -41,6 +43,7 @@ def create_app(
     others: OtherVersions | None = None,
     explore: ExploreConfig | None = None,
     layout: Layout | None = None,
+    registry: Registry | None = None,
     meters: Meters | None = None,
 ) -> FastAPI:
     """Routes that ask `current()` for the version in service on each request.
@@ -52,6 +55,7 @@ def create_app(
         others: versions beside the one in service, for experiments; None: there are none.
         explore: what lists may try, and whether they are logged; None: neither.
         layout: where the versions lie, for routes that change what is in service; None: there are no such routes.
+        registry: where they are published, if that is elsewhere.
         meters: what is counted; None: new ones, which `/metrics` shows.
 
     Raises:
@@ -89,7 +93,7 @@ def create_app(
     add_experiments(administering, store.experiments, current, participation, others)
     add_catalogue(reading, administering, current, store, limits)
     if layout is not None:
-        add_versions(administering, layout)
+        add_versions(administering, registry or Registry(Folder(layout)))
     for router in (watching, reading, writing, administering):
         app.include_router(router)
     add_pages(app)

@@ -20,15 +20,17 @@ from ray.serve.schema import LoggingConfig
 from ray.util.metrics import Gauge
 from threadpoolctl import threadpool_limits
 
-from pipelines.core.config import ExploreConfig, ServeConfig
+from pipelines.core.config import ExploreConfig, PublishConfig, ServeConfig
 from pipelines.core.errors import ConfigError
 from pipelines.core.layout import Layout
+from pipelines.core.registry.registry import Registry, open_place
 from pipelines.core.sections.rules import RulesConfig
 from serving.api import create_app
 from serving.experiments.versions import OtherVersions
 from serving.holder import CurrentRecommender
 from serving.live import LiveRecommender
 from serving.metrics import Meters
+from serving.mirroring import open_mirror
 from serving.proxy import drain_proxy
 from serving.recommender import Recommender
 from serving.store.store import Store, open_store, store_url
@@ -49,7 +51,11 @@ _REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
 def build_routes(
-    out: Path, settings: ServeConfig, rules: RulesConfig | None = None, explore: ExploreConfig | None = None
+    out: Path,
+    settings: ServeConfig,
+    rules: RulesConfig | None = None,
+    explore: ExploreConfig | None = None,
+    publish: PublishConfig | None = None,
 ) -> FastAPI:
     """The routes over the version in service under `out`; called in each replica."""
     replicas = settings.max_replicas or settings.replicas
@@ -66,14 +72,16 @@ def build_routes(
     def live(version: Callable[[], Recommender]) -> LiveRecommender:
         return LiveRecommender(version, store, settings.items_seconds, settings.max_events)
 
-    holder = CurrentRecommender(out, settings.reload_seconds, threads, rules)
+    mirror = open_mirror(Layout(out), publish, store)
+    holder = CurrentRecommender(out, settings.reload_seconds, threads, rules, mirror)
     current = live(holder)
-    others = OtherVersions(out, current, lambda model: live(lambda: model), threads, rules)
+    others = OtherVersions(out, current, lambda model: live(lambda: model), threads, rules, mirror)
     meters = Meters(serve.get_replica_context().replica_id.unique_id)
     meters.watch_bundles(holder)
     app = create_app(
-        current, store, settings, others=others, explore=explore, layout=Layout(out), meters=meters
-    )
+        current, store, settings, others=others, explore=explore, layout=Layout(out), meters=meters,
+        registry=Registry(open_place(publish.registry)) if publish and publish.registry else None,
+    )  # fmt: skip
     threading.Thread(target=_export_forever, args=(meters,), name="kindling-metrics", daemon=True).start()
     return app
 
@@ -117,7 +125,11 @@ def scaling(settings: ServeConfig) -> dict[str, Any]:
 
 
 def build_deployment(
-    out: Path, settings: ServeConfig, rules: RulesConfig | None = None, explore: ExploreConfig | None = None
+    out: Path,
+    settings: ServeConfig,
+    rules: RulesConfig | None = None,
+    explore: ExploreConfig | None = None,
+    publish: PublishConfig | None = None,
 ) -> serve.Application:
     """The deployment, bound to an output directory; nothing is loaded until a replica starts."""
 
@@ -137,12 +149,16 @@ def build_deployment(
         ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": _REPLICA}},
         graceful_shutdown_timeout_s=settings.drain_seconds,
     )
-    ingress: Any = serve.ingress(lambda: build_routes(out, settings, rules, explore))(Ingress)
+    ingress: Any = serve.ingress(lambda: build_routes(out, settings, rules, explore, publish))(Ingress)
     return deployment(ingress).bind()
 
 
 def start(
-    out: Path, settings: ServeConfig, rules: RulesConfig | None = None, explore: ExploreConfig | None = None
+    out: Path,
+    settings: ServeConfig,
+    rules: RulesConfig | None = None,
+    explore: ExploreConfig | None = None,
+    publish: PublishConfig | None = None,
 ) -> str:
     """Start Serve on the connected cluster; returns the base address once requests are answered.
 
@@ -151,6 +167,7 @@ def start(
         settings: of the service.
         rules: of the shop, in place of those that a version was published with.
         explore: what lists may try, and whether they are logged; None: neither.
+        publish: says where versions are taken from; None: from `out`.
 
     """
     _check_port(settings)
@@ -163,7 +180,7 @@ def start(
             request_timeout_s=settings.request_timeout_s + _GRACE_SECONDS,
         )
     )
-    serve.run(build_deployment(out, settings, rules, explore), name=APP_NAME, route_prefix="/")
+    serve.run(build_deployment(out, settings, rules, explore, publish), name=APP_NAME, route_prefix="/")
     return f"http://{settings.host}:{settings.port}"
 
 

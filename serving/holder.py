@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.layout import Layout
+from pipelines.core.registry.mirror import Mirror
 from pipelines.core.sections.rules import RulesConfig
+from serving.mirroring import refresh_or_go_on
 from serving.recommender import Recommender
 from serving.repeating import Repeating
 from serving.requests import Request
@@ -23,7 +25,12 @@ class CurrentRecommender:
     """
 
     def __init__(
-        self, out: Path, reload_seconds: float, threads: int = 1, rules: RulesConfig | None = None
+        self,
+        out: Path,
+        reload_seconds: float,
+        threads: int = 1,
+        rules: RulesConfig | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """Load the version in service, then look for newer ones from a thread of its own.
 
@@ -32,6 +39,7 @@ class CurrentRecommender:
             reload_seconds: between two looks.
             threads: that rank.
             rules: in place of each version's own.
+            mirror: brings what a registry has in service to `out`; None: it is published there.
 
         Raises:
             ArtefactError: nothing is published, or it is not whole.
@@ -41,7 +49,8 @@ class CurrentRecommender:
         self._layout = Layout(out)
         self._threads = threads
         self._rules = rules
-        self._model = self._load(current_version(self._layout))
+        self._mirror = mirror
+        self._model = self._load(self._first_version())
         self._refused = ""
         self._complaint = ""
         self.refusals = 0
@@ -58,6 +67,12 @@ class CurrentRecommender:
         """Stop looking for new versions."""
         self._looking.close()
 
+    def _first_version(self) -> str:
+        """What the registry has, or had when it was last heard of."""
+        if self._mirror is not None:
+            refresh_or_go_on(self._mirror, self._layout)
+        return current_version(self._layout)
+
     def _load(self, version: str, previous: Recommender | None = None) -> Recommender:
         model = load_version(self._layout, version, self._threads, previous, self._rules)
         if previous is not None:
@@ -68,6 +83,8 @@ class CurrentRecommender:
         """Look once for another version and swap to it if it is sound."""
         publication = ""
         try:
+            if self._mirror is not None:
+                self._mirror.refresh()
             version = current_version(self._layout)
             publication = self._publication(version)
             if version != self._model.version and publication != self._refused:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, Field, JsonValue
 from starlette.concurrency import run_in_threadpool
 
-from pipelines.core import versions as core
-from pipelines.core.errors import ArtefactError, InputError
-from pipelines.core.layout import Layout
+from pipelines.core.errors import ArtefactError, BusyError, InputError
+from pipelines.core.registry.registry import Registry, Version
 from serving.problems import PROBLEMS
 
 
@@ -41,33 +40,33 @@ class Changed(BaseModel):
     former_version: str | None
 
 
-def add_versions(router: APIRouter, layout: Layout) -> None:
+def add_versions(router: APIRouter, registry: Registry) -> None:
     """`/admin/versions`."""
     conflicts: dict[int | str, dict[str, object]] = {404: PROBLEMS[422], 409: PROBLEMS[422]}
 
     @router.get("/admin/versions", response_model=VersionsAnswer)
     async def list_versions() -> VersionsAnswer:
         """Every published version with its figures."""
-        found = await run_in_threadpool(core.list_versions, layout)
+        found = await run_in_threadpool(registry.versions)
         return VersionsAnswer(versions=[_answer(version) for version in found])
 
     @router.post("/admin/versions/rollback", response_model=Changed, responses=conflicts)
     async def rollback() -> Changed:
         """Put what was in service before the current version into service again."""
-        return await run_in_threadpool(_roll_back, layout)
+        return await run_in_threadpool(_roll_back, registry)
 
     @router.post("/admin/versions/{version}/promote", response_model=Changed, responses=conflicts)
     async def promote(version: str) -> Changed:
         """Put a version into service, once every one of its files has been read and found whole."""
-        return await run_in_threadpool(_promote, layout, version)
+        return await run_in_threadpool(_promote, registry, version)
 
-    @router.get("/admin/versions/{version}/report", response_class=FileResponse, responses=conflicts)
-    async def report(version: str) -> FileResponse:
+    @router.get("/admin/versions/{version}/report", response_class=Response, responses=conflicts)
+    async def report(version: str) -> Response:
         """The page of a version's evaluation."""
-        return await run_in_threadpool(_report, layout, version)
+        return await run_in_threadpool(_report, registry, version)
 
 
-def _answer(version: core.Version) -> VersionAnswer:
+def _answer(version: Version) -> VersionAnswer:
     manifest = version.manifest
     encoder = manifest.get("encoder")
     return VersionAnswer(
@@ -82,32 +81,34 @@ def _answer(version: core.Version) -> VersionAnswer:
     )
 
 
-def _promote(layout: Layout, version: str) -> Changed:
+def _promote(registry: Registry, version: str) -> Changed:
     try:
-        return Changed(version=version, former_version=core.promote(layout, version))
+        return Changed(version=version, former_version=registry.promote(version))
     except InputError as e:
         raise HTTPException(404, str(e)) from e
-    except (ArtefactError, core.BusyError) as e:
+    except (ArtefactError, BusyError) as e:
         raise HTTPException(409, str(e)) from e
 
 
-def _roll_back(layout: Layout) -> Changed:
+def _roll_back(registry: Registry) -> Changed:
     try:
-        version, former = core.rollback(layout)
-    except (ArtefactError, core.BusyError) as e:
+        version, former = registry.rollback()
+    except (ArtefactError, BusyError) as e:
         raise HTTPException(409, str(e)) from e
     return Changed(version=version, former_version=former)
 
 
-def _report(layout: Layout, version: str) -> FileResponse:
+def _report(registry: Registry, version: str) -> Response:
     try:
-        path = core.report_of(layout, version)
+        page = registry.report(version)
     except InputError as e:
         raise HTTPException(404, str(e)) from e
-    if path is None:
+    if page is None:
         raise HTTPException(
             404, f"no report lies with version {version[:80]!r}; it was made by an older Kindling"
         )
     # to be kept and opened as a file: it has styles and scripts of its own, which have no business on this origin
     name = f"kindling-{version}.html"
-    return FileResponse(path, media_type="text/html", filename=name, content_disposition_type="attachment")
+    return Response(
+        page, media_type="text/html", headers={"content-disposition": f'attachment; filename="{name}"'}
+    )

@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pipelines.core.catalogue import GeneratorConfig, generate, write
+from tests.s3_server import new_bucket, s3_server
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("KINDLING_REAL_DATA", ROOT.parent / "shared" / "data"))
@@ -40,6 +41,18 @@ def _same_numbers_in_every_run() -> None:
     """Numbers that a test draws without a seed of its own do not decide whether it passes."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def _s3() -> Iterator[str]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_folder(_s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of an empty folder on a real S3 interface, of the test's own."""
+    return new_bucket(_s3, monkeypatch)
 
 
 @dataclass(frozen=True)

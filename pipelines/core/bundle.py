@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +16,14 @@ from typing import Any
 
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
+from pipelines.core.pointer import Pointer, parse_pointer
 from pipelines.core.storage import digest_file, read_json, write_json
 
-_MOST_EARLIER = 20
-"""Versions that were in service, of which the pointer tells."""
-SCHEMA_VERSION = 2
-"""Raised when an older program could not read a newer bundle."""
+SCHEMA_VERSION = 3
+"""Raised when an older program could not read a newer bundle: a new setting is enough, `config.toml` lies in it."""
+OLDEST_SCHEMA = 2
+"""That this program reads: what bundles of an older schema lack, settings and facts of the manifest, has defaults."""
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class BundlePaths:
     @property
     def manifest(self) -> Path:
         """Version, checksums, counts, fingerprints."""
-        return self.root / "manifest.json"
+        return self.root / MANIFEST
 
     @property
     def config(self) -> Path:
@@ -123,25 +125,77 @@ def check_bundle(root: Path) -> dict[str, Any]:
 
     """
     paths = BundlePaths(root)
-    manifest: dict[str, Any] = read_json(paths.manifest)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise ArtefactError(f"{paths.manifest} is no manifest of a bundle. Build again or roll back.")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise ArtefactError(
-            f"{root} has schema version {manifest.get('schema_version')}, this program reads {SCHEMA_VERSION}. "
-            "Use the Kindling that built it, or build again."
-        )
+    manifest = check_manifest(read_json(paths.manifest), str(root))
     for name, expected in manifest["files"].items():
         path = root / name
-        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+        check_size(str(path), path.stat().st_size if path.is_file() else None, expected)
+        check_digest(str(path), digest_file(path), expected)
+    return manifest
+
+
+def check_manifest(manifest: object, root: str) -> dict[str, Any]:
+    """A manifest that this program can make use of.
+
+    Args:
+        manifest: JSON.
+        root: of its bundle, for the message.
+
+    Raises:
+        ArtefactError: it is none, or of another program; or it names files outside its bundle.
+
+    """
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict) or not isinstance(files, dict):
+        raise ArtefactError(f"{root}/{MANIFEST} is no manifest of a bundle. Build again or roll back.")
+    schema = manifest.get("schema_version")
+    if not isinstance(schema, int) or not OLDEST_SCHEMA <= schema <= SCHEMA_VERSION:
+        newer = isinstance(schema, int) and schema > SCHEMA_VERSION
+        reads = f"{root} has schema version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
+        raise ArtefactError(
+            f"{reads}: a newer Kindling made it. Install that, or put an older version into service."
+            if newer
+            else f"{reads}. Use the Kindling that built it, or build again."
+        )
+    for name, expected in files.items():
+        if (
+            not _is_inside(name)
+            or not isinstance(expected, dict)
+            or not {"bytes", "blake2b"} <= expected.keys()
+        ):
             raise ArtefactError(
-                f"{path} is missing or not {expected['bytes']} bytes long. Build again or roll back."
-            )
-        if digest_file(path) != expected["blake2b"]:
-            raise ArtefactError(
-                f"{path} does not have the checksum of its manifest. Build again or roll back."
+                f"{root}/{MANIFEST} has an unusable file {name[:80]!r}. Build again or roll back."
             )
     return manifest
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name leads to a file of the bundle itself: what came over a network must not name others."""
+    parts = name.split("/")
+    return not any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts)
+
+
+def check_size(where: str, found: int | None, expected: Mapping[str, Any]) -> None:
+    """See that a file is there with the length of its manifest.
+
+    Raises:
+        ArtefactError: it is not.
+
+    """
+    if found != expected["bytes"]:
+        raise ArtefactError(
+            f"{where} is missing or not {expected['bytes']} bytes long. Build again or roll back."
+        )
+
+
+def check_digest(where: str, found: str, expected: Mapping[str, Any]) -> None:
+    """See that a file holds what its manifest says.
+
+    Raises:
+        ArtefactError: it does not.
+
+    """
+    if found != expected["blake2b"]:
+        raise ArtefactError(f"{where} does not have the checksum of its manifest. Build again or roll back.")
 
 
 def current_version(layout: Layout) -> str:
@@ -155,9 +209,8 @@ def current_version(layout: Layout) -> str:
         raise ArtefactError(
             f"{layout.root} holds no published build: {layout.current} is not there. Run `kindling build` first."
         )
-    pointer = read_json(layout.current)
-    version = pointer.get("version") if isinstance(pointer, dict) else None
-    if not isinstance(version, str) or not BundlePaths(layout.bundle(version)).manifest.is_file():
+    version = parse_pointer(read_json(layout.current), str(layout.current)).version
+    if version is None or not BundlePaths(layout.bundle(version)).manifest.is_file():
         raise ArtefactError(
             f"{layout.current} points to {version!r}, which is not in {layout.bundles}. Build again."
         )
@@ -174,35 +227,30 @@ def finish_directory(temporary: Path, final: Path) -> None:
     temporary.rename(final)
 
 
-def earlier_versions(layout: Layout) -> list[str]:
-    """What was in service before the version that is, the last one first; empty where nobody wrote it down."""
-    pointer = _pointer(layout)
-    earlier = pointer.get("earlier")
-    return [v for v in earlier if isinstance(v, str)] if isinstance(earlier, list) else []
+def read_pointer(layout: Layout) -> Pointer:
+    """What is in service here; what cannot be read counts as nothing.
 
-
-def _pointer(layout: Layout) -> dict[str, Any]:
-    try:
-        pointer = read_json(layout.current)
-    except ArtefactError:
-        return {}
-    return pointer if isinstance(pointer, dict) else {}
-
-
-def point_current(layout: Layout, version: str, earlier: Sequence[str] | None = None) -> None:
-    """Put a version into service: the pointer first, then the copy of its metrics beside it.
-
-    Args:
-        layout: whose caller holds `core.versions.changing_current`, where others may change it too.
-        version: a whole one.
-        earlier: what was in service before, the last one first; None: the version in service, and what was before it.
+    Raises:
+        ArtefactError: a newer program wrote it.
 
     """
-    paths = BundlePaths(layout.bundle(version))
-    relative = str(paths.metrics.relative_to(layout.root))
-    if earlier is None:
-        was, earlier = _pointer(layout).get("version"), earlier_versions(layout)
-        earlier = [was, *earlier] if isinstance(was, str) and was != version else earlier
-    pointer = {"version": version, "metrics": relative, "earlier": list(earlier)[:_MOST_EARLIER]}
-    write_json(layout.current, pointer)
-    write_json(layout.metrics, read_json(paths.metrics))
+    try:
+        document = read_json(layout.current)
+    except ArtefactError:
+        return Pointer()
+    return parse_pointer(document, str(layout.current))
+
+
+def write_pointer(layout: Layout, pointer: Pointer) -> None:
+    """Put a version into service: the pointer first, then the copy of its metrics beside it.
+
+    The caller holds the lock of `core.registry.folder`, where others may change it too.
+    """
+    write_json(layout.current, pointer.document())
+    if pointer.version is not None:
+        write_json(layout.metrics, read_json(BundlePaths(layout.bundle(pointer.version)).metrics))
+
+
+def point_current(layout: Layout, version: str, how: str = "publish") -> None:
+    """Put a whole version into service, as `write_pointer` does."""
+    write_pointer(layout, read_pointer(layout).promoted(version, how))

@@ -19,7 +19,7 @@ from pipelines.core.sections.finetuning import FinetuneConfig
 from pipelines.core.sections.measuring import EvaluateConfig, TuneConfig
 from pipelines.core.sections.model import BlendConfig, FactorizeConfig
 from pipelines.core.sections.rules import RulesConfig
-from pipelines.core.sections.running import PublishConfig, RayConfig, ServeConfig
+from pipelines.core.sections.running import LogsConfig, PublishConfig, RayConfig, ServeConfig
 from pipelines.core.sections.texts import (
     AttributesConfig,
     EmbedConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "FactorizeConfig",
     "FinetuneConfig",
     "LexicalConfig",
+    "LogsConfig",
     "Positive",
     "Power",
     "PrivacyConfig",
@@ -82,6 +83,7 @@ class Config(Section):
     rules: RulesConfig = RulesConfig()
     explore: ExploreConfig = ExploreConfig()
     ray: RayConfig = RayConfig()
+    logs: LogsConfig = LogsConfig()
 
     def fingerprint(self, *sections: str, exclude: frozenset[str] = frozenset()) -> str:
         """Hash of the named sections; `exclude` holds `section.field` names that cannot change a result."""

@@ -24,7 +24,7 @@ class InputError(KindlingError):
 
 
 class BusyError(KindlingError):
-    """Another build holds this output directory."""
+    """Another build holds this output directory, or somebody else changes what is in service."""
 
     exit_code = 4
 

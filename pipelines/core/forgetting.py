@@ -117,7 +117,7 @@ NOBODY = Forgotten()
 
 
 def forget_in_versions(layout: Layout, versions: Iterable[str], forgotten: Forgotten) -> list[str]:
-    """Take users out of published versions that know them; to be called by who holds `changing_current`.
+    """Take users out of published versions that know them; to be called by who holds `Folder.changing`.
 
     A version keeps its name, its items and its maps; ids, factors, words and history of these users are gone from it.
     It is made whole under another name first, so that a process killed in between leaves one of the two.

@@ -48,6 +48,15 @@ class Layout:
         return self.root / "run.json"
 
     @property
+    def runs(self) -> Path:
+        """JSON of each of the last runs, see `core.runs`."""
+        return self.root / "runs"
+
+    def run(self, run_id: str) -> Path:
+        """JSON: what one run did."""
+        return self.runs / f"{run_id}.json"
+
+    @property
     def config(self) -> Path:
         """TOML: every setting that what lies here was made with, whether it was published or not."""
         return self.root / "config.toml"
@@ -267,8 +276,13 @@ class Layout:
 
     @property
     def current_lock(self) -> Path:
-        """Held while `current` is changed or old versions are removed, see `core.versions`."""
+        """Held while `current` is changed or old versions are removed, see `core.registry.folder`."""
         return self.root / "CURRENT.lock"
+
+    @property
+    def fetch_lock(self) -> Path:
+        """Held while a version is fetched from a registry, see `core.registry.mirror`."""
+        return self.root / "fetch.lock"
 
     @property
     def metrics(self) -> Path:

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from serving.answering import Current, in_service
 from serving.bodies import Strict
-from serving.experiments.checking import check_definition, no_versions
+from serving.experiments.checking import begin, no_versions
 from serving.experiments.definition import Definition, Name, Traffic
 from serving.experiments.participation import Participation
 from serving.experiments.report import Report, make_report
@@ -96,8 +96,7 @@ def add_experiments(
         kinds = in_service(current).config.data.event_weights
         check_version = no_versions if others is None else others.check
         definition = Definition.model_validate(body.model_dump())
-        await run_in_threadpool(check_definition, definition, kinds, check_version)
-        found = await run_in_threadpool(experiments.start, definition)
+        found = await run_in_threadpool(begin, experiments, definition, kinds, check_version)
         participation.look_again()
         return answer(found)
 

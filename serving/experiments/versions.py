@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pipelines.core.bundle import BundlePaths
 from pipelines.core.layout import Layout
+from pipelines.core.registry.folder import Folder
+from pipelines.core.registry.mirror import Mirror
 from pipelines.core.sections.rules import RulesConfig
 from serving.experiments.checking import check_version
 from serving.holder import load_version
@@ -16,6 +18,8 @@ from serving.live import LiveRecommender
 from serving.recommender import Recommender
 
 log = logging.getLogger(__name__)
+_NEVER = -1
+"""When a version that could not be fetched was changed: it is tried again at every look."""
 
 
 class OtherVersions:
@@ -31,6 +35,7 @@ class OtherVersions:
         live: Callable[[Recommender], LiveRecommender],
         threads: int = 1,
         rules: RulesConfig | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """Load nothing yet.
 
@@ -40,9 +45,11 @@ class OtherVersions:
             live: keeps a version up to date with the items that have come since.
             threads: that rank.
             rules: in place of each version's own.
+            mirror: brings versions to `out`; None: they are published there.
 
         """
         self._rules = rules
+        self._mirror = mirror
         self._layout = Layout(out)
         self._current = current
         self._live = live
@@ -68,7 +75,7 @@ class OtherVersions:
         for version in set(self._loaded) - needed:
             self._thread.submit(self._loaded.pop(version).close)
         for version in needed - self._loaded.keys() - self._loading:
-            if self._refused.get(version, (-1, ""))[0] != self._changed_at(version):
+            if self._refused.get(version, (_NEVER, ""))[0] != self._changed_at(version):
                 self._loading.add(version)
                 self._thread.submit(self._load, version)
 
@@ -85,11 +92,17 @@ class OtherVersions:
             InputError: it is not.
 
         """
-        check_version(self._layout, version)
+        if self._mirror is not None:
+            self._mirror.check(version)
+        else:
+            check_version(Folder(self._layout), version)
 
     def _load(self, version: str) -> None:
-        changed_at = self._changed_at(version)
+        changed_at = _NEVER
         try:
+            if self._mirror is not None:
+                self._mirror.fetch(version)
+            changed_at = self._changed_at(version)
             model = load_version(self._layout, version, self._threads, self._current(), self._rules)
             log.info("version %s is loaded beside the one in service, for an experiment", version)
             self._refused.pop(version, None)

@@ -12,8 +12,9 @@ import pytest
 from pipelines.core.bundle import current_version
 from pipelines.core.encoder import content_hash
 from pipelines.core.layout import Layout
+from pipelines.core.registry.folder import Folder
+from pipelines.core.registry.registry import Registry
 from pipelines.core.storage import part_paths, read_json
-from pipelines.core.versions import list_versions
 from serving.recommender import Recommender
 from serving.requests import Request
 from tests.conftest import kindling
@@ -66,7 +67,7 @@ def test_who_is_forgotten_is_nowhere_after_the_next_build(
     assert text_hash not in cached(layout)
     others = {content_hash(text) for u, text in texts.items() if u != user and text}
     assert others <= cached(layout)
-    assert [v.problem for v in list_versions(layout)] == [None, None]
+    assert [v.problem for v in Registry(Folder(layout)).versions()] == [None, None]
     new = current_version(layout)
     assert new != former
     for version in (former, new):

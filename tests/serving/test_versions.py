@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.config import ServeConfig
 from pipelines.core.layout import Layout
-from pipelines.core.versions import changing_current
+from pipelines.core.registry.folder import Folder
 from serving.api import create_app
 from serving.holder import CurrentRecommender
 from tests.serving.databases import file_store
@@ -63,8 +63,8 @@ def test_what_cannot_be_put_into_service_is_not(
     check_problem(client.post(f"{URL}/rollback"), 409, "nothing to go back to")
     assert "item_arrays" in client.get(URL).json()["versions"][1]["problem"]
     assert current_version(Layout(out)) == "v2"
-    monkeypatch.setattr("pipelines.core.versions._WAIT_SECONDS", 0.01)
-    with changing_current(Layout(out)):
+    monkeypatch.setattr("pipelines.core.registry.folder.WAIT_SECONDS", 0.01)
+    with Folder(Layout(out)).changing():
         check_problem(client.post(f"{URL}/v2/promote"), 409, "Try again")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.bundle import (
+    OLDEST_SCHEMA,
     SCHEMA_VERSION,
     BundlePaths,
     check_bundle,
@@ -23,13 +24,13 @@ from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json, write_json, write_tensors, write_text
 
 
-def make_bundle(root: Path, version: str = "v1") -> BundlePaths:
+def make_bundle(root: Path, version: str = "v1", says: str = "") -> BundlePaths:
     paths = BundlePaths(root)
     write_tensors(paths.item_arrays, {"factors": np.ones((50, 4), dtype=np.float32)})
     write_text(paths.config, "[blend]\ngamma = 0.5\n")
     write_json(paths.metrics, {"version": version})
     write_text(paths.encoder / "config.json", "{}")
-    write_manifest(paths, version, {"counts": {"items": 50}})
+    write_manifest(paths, version, {"counts": {"items": 50}, **({"says": says} if says else {})})
     return paths
 
 
@@ -73,7 +74,10 @@ def change_schema(paths: BundlePaths) -> None:
         (truncate, r"item_arrays\.safetensors is missing or not \d+ bytes long"),
         (flip_a_byte, r"item_arrays\.safetensors does not have the checksum"),
         (lambda paths: (paths.encoder / "config.json").write_text("[]"), "encoder/config.json does not have"),
-        (change_schema, rf"schema version {SCHEMA_VERSION + 1}, this program reads {SCHEMA_VERSION}"),
+        (
+            change_schema,
+            rf"schema version {SCHEMA_VERSION + 1}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}: a newer",
+        ),
         (lambda paths: paths.manifest.unlink(), r"manifest\.json cannot be read"),
         (lambda paths: paths.manifest.write_text('{"schema'), r"manifest\.json cannot be read"),
         (lambda paths: paths.manifest.write_text("[1]"), r"manifest\.json is no manifest"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipelines.core.bundle import OLDEST_SCHEMA
 from pipelines.core.config import Config, Section, load_config, parse_config, to_toml
 from pipelines.core.errors import ConfigError
 
@@ -30,6 +31,14 @@ def test_without_a_file_there_are_the_defaults() -> None:
 
 def test_the_defaults_come_back_from_toml(tmp_path: Path) -> None:
     assert reload(Config(), tmp_path) == Config()
+
+
+def test_settings_of_bundles_of_the_oldest_schema_are_read() -> None:
+    """Bundles carry their settings: one that is taken away or renamed needs a place where its old name is known."""
+    path = Path(__file__).parent / f"schema_{OLDEST_SCHEMA}_config.toml"
+    config = load_config(path).model_dump(mode="json")
+    for name, section in tomllib.loads(path.read_text(encoding="utf-8")).items():
+        assert config[name] == config[name] | section  # as it says, whatever the default is by now
 
 
 def test_changed_settings_of_every_kind_come_back_from_toml(tmp_path: Path) -> None:

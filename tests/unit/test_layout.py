@@ -46,6 +46,7 @@ def all_paths() -> dict[str, Path]:
         paths[f"tuning report {model}"] = LAYOUT.tuning_report(model)
         paths[f"best {model}"] = LAYOUT.best_config(model)
         paths[f"scratch {model}"] = LAYOUT.tune_scratch(model)
+    paths["run"] = LAYOUT.run("r1")
     paths |= {f"marker {name}": LAYOUT.marker(name) for name in STAGES}
     return paths
 

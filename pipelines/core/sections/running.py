@@ -16,7 +16,34 @@ class PublishConfig(Section):
     refit: bool = Field(
         True, description="publish a model fitted on every row; false: the one the figures were measured on"
     )
-    keep: Positive = Field(3, description="published versions kept for rollback, the newest first")
+    keep: Positive = Field(
+        3,
+        description="published versions kept, the one in service and the newest; those that experiments try stay too",
+    )
+    keep_days: Annotated[float, Field(ge=0, lt=1e6)] = Field(
+        0.0, description="younger versions are kept too, however many there are; 0: whatever their age"
+    )
+    registry: str = Field(
+        "",
+        description="where versions go and services take them from: another folder, or s3://bucket/prefix, of "
+        "other servers with ?endpoint_override=host:port&scheme=http or AWS_ENDPOINT_URL; empty: OUT itself",
+    )
+    allow_code: bool = Field(
+        False,
+        description="take versions from the registry that bring Python code (encoder.trust_remote_code); only "
+        "a --config given to the service can say so",
+    )
+
+    @field_validator("registry")
+    @classmethod
+    def _check_registry(cls, value: str) -> str:
+        if "@" in value or (
+            "://" in value and not re.fullmatch(r"s3://[^\s/?#]+(/[^\s?#]*)?(\?\S+)?", value)
+        ):
+            raise ValueError(
+                "expected a folder or s3://bucket/prefix, without keys: AWS_ACCESS_KEY_ID and the like are for those"
+            )
+        return value
 
 
 class ServeConfig(Section):
@@ -130,6 +157,15 @@ class ServeConfig(Section):
                 "OTEL_EXPORTER_OTLP_HEADERS"
             )
         return value
+
+
+class LogsConfig(Section):
+    """What commands say while they work."""
+
+    format: Literal["text", "json"] = Field(
+        "text",
+        description="json: every line one object with the time, the run and the job, for programs that collect it",
+    )
 
 
 class RayConfig(Section):
