@@ -115,6 +115,26 @@ def write_manifest(
     )
 
 
+def read_manifest(paths: BundlePaths) -> dict[str, Any]:
+    """The manifest of a bundle.
+
+    Raises:
+        ArtefactError: there is none, or it is not written as one.
+
+    """
+    manifest = read_json(paths.manifest)
+    try:
+        datetime.fromisoformat(manifest["created_at"])
+        is_one = isinstance(manifest["version"], str) and isinstance(manifest.get("model", ""), str)
+        files = manifest["files"].values()
+        is_one = is_one and all({**f}.keys() >= {"bytes", "blake2b"} for f in files)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        is_one = False
+    if not is_one:
+        raise ArtefactError(f"{paths.manifest} is no manifest of a bundle. Build again or roll back.")
+    return dict(manifest)
+
+
 def check_bundle(root: Path) -> dict[str, Any]:
     """The manifest of a bundle whose files are all there and whole.
 
@@ -122,10 +142,7 @@ def check_bundle(root: Path) -> dict[str, Any]:
         ArtefactError: names the file and what is wrong with it.
 
     """
-    paths = BundlePaths(root)
-    manifest: dict[str, Any] = read_json(paths.manifest)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise ArtefactError(f"{paths.manifest} is no manifest of a bundle. Build again or roll back.")
+    manifest = read_manifest(BundlePaths(root))
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise ArtefactError(
             f"{root} has schema version {manifest.get('schema_version')}, this program reads {SCHEMA_VERSION}. "

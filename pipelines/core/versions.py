@@ -15,7 +15,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.core.bundle import BundlePaths, check_bundle, current_version, earlier_versions, point_current
+from pipelines.core.bundle import (
+    BundlePaths,
+    check_bundle,
+    current_version,
+    earlier_versions,
+    point_current,
+    read_manifest,
+)
 from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json
@@ -170,10 +177,9 @@ def _is_whole(root: Path) -> bool:
 def _version(layout: Layout, name: str, current: str | None) -> Version:
     paths = BundlePaths(layout.bundle(name))
     try:
-        manifest = read_json(paths.manifest)
-        metrics = read_json(paths.metrics)
-        if not isinstance(manifest, dict) or not isinstance(metrics, dict):
-            raise ArtefactError(f"{paths.root} has no manifest or no metrics.")
+        manifest, metrics = read_manifest(paths), read_json(paths.metrics)
+        if not isinstance(metrics, dict):
+            raise ArtefactError(f"{paths.metrics} holds no metrics.")
     except ArtefactError as e:
         return Version(name, name == current, str(e), {}, {}, has_report=False)
     return Version(
@@ -183,11 +189,8 @@ def _version(layout: Layout, name: str, current: str | None) -> Version:
 
 def _problem(paths: BundlePaths, manifest: dict[str, Any]) -> str | None:
     """What can be told without reading gigabytes: a file that is missing or of another length."""
-    files = manifest.get("files")
-    if not isinstance(files, dict):
-        return f"{paths.manifest} is no manifest of a bundle."
-    for name, expected in files.items():
+    for name, expected in manifest["files"].items():
         path = paths.root / name
-        if not path.is_file() or path.stat().st_size != expected.get("bytes"):
-            return f"{path} is missing or not {expected.get('bytes')} bytes long."
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            return f"{path} is missing or not {expected['bytes']} bytes long."
     return None
