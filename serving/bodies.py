@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from pipelines.core.schema import MAX_WEIGHT
 from serving.store.schema import MOST_ID_CHARS
 
-# no control characters: PostgreSQL keeps no zero, a path loses a last line end; nor what stands for bytes of no UTF-8
+# no control characters: PostgreSQL keeps no zero, a path loses a last line end; nor what stands for bytes of no UTF-8.
+# A build leaves blanks around an id away; here it would be another item, which is shown under the same id
 Id = Annotated[
-    str, StringConstraints(min_length=1, max_length=MOST_ID_CHARS, pattern=r"^[^\x00-\x1f\x7f\ufffd]+$")
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=MOST_ID_CHARS, pattern=r"^[^\x00-\x1f\x7f\ufffd]+$"
+    ),
 ]
 RequestId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{8,64}$")]
 _LEAST_WEIGHT = 1e-6

@@ -6,6 +6,7 @@ later (`serve.items_seconds`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
@@ -24,8 +25,9 @@ from serving.bodies import (
     Withdrawn,
 )
 from serving.limits import check_count, check_text
+from serving.metadata import to_json
 from serving.problems import PROBLEMS
-from serving.records import own_columns, to_row
+from serving.records import Row, own_columns, to_row
 from serving.steps import Watch, in_thread
 from serving.store.store import Store
 
@@ -114,13 +116,18 @@ def add_item_changes(reading: APIRouter, writing: APIRouter, current: Current, s
             raise _no_item(item_id)
         built = model.catalogue.built(item_id)
         columns = own_columns(model.catalogue.bundle.table, model.config)
-        fields = {} if built is None or (said and said.is_whole) else {name: built[name] for name in columns}
+        fields = {} if built is None or (said and said.is_whole) else _told(built, columns)
         if said is None and built is None:
             raise _no_item(item_id)
         if said is not None and said.fields is not None:
             fields |= said.fields
         given = {name: value for name, value in fields.items() if value is not None}
         return ItemFields(item_id=item_id, fields=given)
+
+
+def _told(built: Row, columns: Iterable[str]) -> Row:
+    """As `PUT` takes them; whole numbers of any size."""
+    return {n: v if isinstance(v := built[n], int) else to_json(v) for n in columns}
 
 
 def _no_item(item_id: str) -> HTTPException:

@@ -106,10 +106,9 @@ class LateItems:
         if built is None and not change.is_whole:  # a change of an item that this version has lost
             return None
         said = {name: value for name, value in change.fields.items() if name in self._columns}
-        if built is not None and not change.is_whole:
-            said = {name: built[name] for name in self._columns} | said
+        beside = None if change.is_whole else built
         try:
-            row = to_row(change.item_id, said, bundle.bundle.table, self._model.config)
+            row = to_row(change.item_id, said, bundle.bundle.table, self._model.config, beside)
         except InputError as e:  # said to another version, of other columns
             log.error("version %s leaves a change out: %s", self._model.version, e)
             return built

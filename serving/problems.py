@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -59,6 +60,10 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
 }
 """What any route may answer instead, for the OpenAPI page."""
 
+_UNREADABLE = (
+    "the body cannot be read; expected JSON in UTF-8, not compressed, with numbers of a few hundred digits at most and "
+    "lists no deeper than a few hundred"
+)
 _ProblemMaker = Callable[[Request, int, str, str], Response]
 
 
@@ -84,18 +89,18 @@ def add_errors(app: FastAPI, limits: ServeConfig) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_body(request: Request, error: RequestValidationError) -> Response:
-        details = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc'][1:]) or 'body'}: {e['msg']}" for e in error.errors()[:10]
-        )
-        if "json" not in request.headers.get("content-type", ""):
+        errors = error.errors()[:10]
+        details = "; ".join(map(_told, errors))
+        is_json = "json" in request.headers.get("content-type", "")
+        if not is_json and any(e["loc"][0] == "body" for e in errors):
             details += "; send it with Content-Type: application/json"
         return problem(request, 422, "The request is not well-formed", details)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        response = problem(
-            request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail)
-        )
+        status = error.status_code
+        detail = _UNREADABLE if status == 400 else str(error.detail)  # nobody but FastAPI says 400
+        response = problem(request, status, HTTPStatus(status).phrase, detail)
         response.headers.update(error.headers or {})
         return response
 
@@ -115,6 +120,14 @@ def add_errors(app: FastAPI, limits: ServeConfig) -> None:
     async def not_ready(request: Request, _error: NotReadyError) -> Response:
         request.state.refusal = "not_ready"
         return problem(request, 503, "Not ready", "no version of the model is loaded yet; try again shortly")
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """One error of a request, as pydantic has it, for people."""
+    _, *place = error["loc"]
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {place[0]}"
+    return f"{'.'.join(map(str, place)) or 'body'}: {error['msg']}"
 
 
 class _Identify:

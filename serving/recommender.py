@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from pipelines.core.arrange import arrange
 from pipelines.core.audience import place_item
 from pipelines.core.blend import features, item_vectors
-from pipelines.core.bundle import BundlePaths, check_bundle, current_version
+from pipelines.core.bundle import BundlePaths, check_bundle, check_manifest, current_version
+from pipelines.core.bundle_arrays import check_items
 from pipelines.core.config import Config, load_config
 from pipelines.core.diversity import diversify
 from pipelines.core.encoder import Encoder, encoder_fingerprint
@@ -26,7 +26,7 @@ from pipelines.core.layout import Layout
 from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, add
 from pipelines.core.schema import N_INTERACTIONS, N_WANTED
 from pipelines.core.sections.rules import RulesConfig
-from pipelines.core.storage import read_json, read_tensors
+from pipelines.core.storage import read_json, read_table, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue, Items
 from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
@@ -77,9 +77,7 @@ class Recommender:
         self._maps = load_maps(paths)
         self.catalogue = self._load_items(paths, threads)
         self.encoder = encoder or self._load_encoder(paths)
-        self.users = Users(
-            self.config, paths, self.encoder, self._maps, self.catalogue.bundle.profiles.shape[1]
-        )
+        self.users = Users(self.config, paths, self.encoder, self._maps, self.catalogue.bundle.profiles.shape)
         kinds = self.config.data.event_weights
         self._ruling = Ruling(self.config.rules if rules is None else rules, kinds)
         self._ruling.over(self.catalogue)
@@ -87,7 +85,8 @@ class Recommender:
         self._interviewer = Interviewer(self.config, self.catalogue.bundle, self._maps, self.users.arrays)
 
     def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
-        table, arrays = pq.read_table(paths.items), read_tensors(paths.item_arrays)
+        table, arrays = read_table(paths.items), read_tensors(paths.item_arrays)
+        check_items(paths, table, arrays, self._maps)
         factors, profiles = arrays["factors"], arrays["profiles"]
         evidence = table.column(N_INTERACTIONS).to_numpy()
         vectors = item_vectors(factors, profiles, evidence, self.config.blend)
@@ -106,7 +105,9 @@ class Recommender:
         settings = self.config.encoder
         if paths.encoder.is_dir():
             return Encoder(settings.model_copy(update={"model": str(paths.encoder)}))
-        expected, found = self.manifest["encoder"]["fingerprint"], encoder_fingerprint(settings)
+        encoder = self.manifest.get("encoder")
+        expected = encoder.get("fingerprint") if isinstance(encoder, dict) else None
+        found = encoder_fingerprint(settings)
         if found != expected:
             raise ArtefactError(
                 f"the bundle was made with encoder {settings.model} of fingerprint {expected}, here it is {found}: "
@@ -117,7 +118,7 @@ class Recommender:
 
     def uses_encoder_of(self, root: Path) -> bool:
         """Whether the bundle in `root` was made with the very encoder of this one."""
-        theirs = read_json(BundlePaths(root).manifest).get("encoder")
+        theirs = check_manifest(read_json(BundlePaths(root).manifest), str(root)).get("encoder")
         return bool(theirs == self.manifest["encoder"])
 
     def knows_user(self, user_id: str) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Callable, Mapping
+from datetime import time, timedelta
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.core.config import Config
@@ -16,6 +20,8 @@ from pipelines.core.validate import check_entities
 Row = dict[str, Any]
 _MADE = frozenset({ITEM_ID, TEXT, *RESERVED})
 """Columns that nobody gives."""
+_WRONG = (pa.ArrowException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a value may raise that is none of its column."""
 
 
 def own_columns(table: pa.Table, config: Config) -> dict[str, pa.DataType]:
@@ -40,8 +46,17 @@ def check_fields(fields: Mapping[str, Any], columns: Mapping[str, pa.DataType]) 
         _array(name, value, columns[name])
 
 
-def to_row(item_id: str, fields: Mapping[str, Any], table: pa.Table, config: Config) -> Row:
+def to_row(
+    item_id: str, fields: Mapping[str, Any], table: pa.Table, config: Config, beside: Row | None = None
+) -> Row:
     """All columns of `table` for one item without behaviour; what is not given is empty.
+
+    Args:
+        item_id: of the item.
+        fields: column to value, as JSON says it.
+        table: of the items of a version.
+        config: of that version.
+        beside: a row of `table`, whose values stay where `fields` says nothing.
 
     Raises:
         InputError: a build would reject the item; says why.
@@ -49,7 +64,8 @@ def to_row(item_id: str, fields: Mapping[str, Any], table: pa.Table, config: Con
     """
     columns = own_columns(table, config)
     check_fields(fields, columns)
-    given = {name: _array(name, value, columns[name]) for name, value in fields.items()}
+    kept = {name: pa.array([beside[name]], columns[name]) for name in columns} if beside else {}
+    given = kept | {name: _array(name, value, columns[name]) for name, value in fields.items()}
     one = pa.table({ITEM_ID: pa.array([item_id], pa.string()), **given, ROW: pa.array([1], pa.int64())})
     chunk = Chunk("items", 0, "", "the service", None, 0)
     checked = check_entities(chunk, one, [], config)
@@ -62,16 +78,68 @@ def to_row(item_id: str, fields: Mapping[str, Any], table: pa.Table, config: Con
 
 def _array(name: str, value: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN401 - what JSON can say
     try:
-        if isinstance(value, bool) and not pa.types.is_boolean(kind):
-            raise pa.ArrowTypeError("true or false is no number")  # Arrow would take it for 1 or 0
-        if isinstance(value, str) and pa.types.is_nested(kind):
-            raise pa.ArrowTypeError("a text is no list")  # Arrow would take its characters for one
-        if isinstance(value, str) and pa.types.is_temporal(kind):
-            return pa.array([value]).cast(kind)
-        if isinstance(value, float) and pa.types.is_integer(kind) and not value.is_integer():
-            raise pa.ArrowTypeError("no whole number")  # Arrow would cut it
-        if isinstance(value, int) and pa.types.is_floating(kind):
-            value = float(value)
-        return pa.array([value], kind)
-    except (pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError, ValueError) as e:
-        raise InputError(f"fields: {name} is {str(value)[:80]!r}, expected {kind}.") from e
+        return pa.array([_read(value, kind)], kind)
+    except _WRONG as e:
+        raise InputError(f"fields: {name} is {str(value)[:80]!r}, expected {_how(kind)}.") from e
+
+
+def _how(kind: pa.DataType) -> str:
+    written = (
+        "text such as 2026-01-31T12:00:00" if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else ""
+    )
+    return f"{kind}, as {written}" if written else str(kind)
+
+
+def _read(value: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 - what JSON can say, and what Arrow takes
+    """A value for Arrow, which by itself would cut numbers, pass over fields and take true for 1.
+
+    Raises:
+        ValueError: or another of `_WRONG`: it is none of this kind.
+
+    """
+    if value is None:
+        return None
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [_read(one, kind.value_type) for one in _a(value, list)]
+    if pa.types.is_struct(kind):
+        return {name: _read(one, kind.field(name).type) for name, one in _a(value, dict).items()}
+    for is_kind, read in _READERS:
+        if is_kind(kind):
+            return read(value, kind)
+    return value
+
+
+def _a(value: Any, *types: type) -> Any:  # noqa: ANN401
+    """The value, if it is of one of these types; true is no number."""
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise TypeError
+    return value
+
+
+def _whole(value: Any, _kind: pa.DataType) -> int:  # noqa: ANN401
+    if _a(value, int, float) != int(value):
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Any, kind: pa.DataType) -> float:  # noqa: ANN401
+    if not abs(_a(value, int, float)) <= float(np.finfo(kind.to_pandas_dtype()).max):
+        raise ValueError
+    return float(value)
+
+
+def _moment(value: Any, kind: pa.DataType) -> Any:  # noqa: ANN401
+    return pa.scalar(_a(value, str)).cast(kind).as_py()
+
+
+_READERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any, pa.DataType], Any]], ...] = (
+    (pa.types.is_boolean, lambda value, _: _a(value, bool)),
+    (pa.types.is_integer, _whole),
+    (pa.types.is_floating, _number),
+    (pa.types.is_decimal, lambda value, _: Decimal(str(_a(value, int, float, str)))),
+    (pa.types.is_time, lambda value, _: time.fromisoformat(_a(value, str))),
+    (pa.types.is_duration, lambda value, _: timedelta(seconds=_a(value, int, float))),
+    (pa.types.is_temporal, _moment),
+    (pa.types.is_binary, lambda value, _: base64.b64decode(_a(value, str), validate=True)),
+)
+"""How values of a kind are written in JSON: as `serving.metadata` writes them."""

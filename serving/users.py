@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.core.als import confidences, prior_share, row_regularization
 from pipelines.core.blend import amounts, blend, pad, text_profile
 from pipelines.core.bundle import BundlePaths
+from pipelines.core.bundle_arrays import check_maps, check_users
 from pipelines.core.config import Config
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import InputError
@@ -23,7 +23,7 @@ from pipelines.core.lexical import load as load_lexical
 from pipelines.core.passing import Evidence, with_passed
 from pipelines.core.rules import Rules
 from pipelines.core.schema import FORGOTTEN_AT, MAX_WEIGHT, USER_ID
-from pipelines.core.storage import read_tensors
+from pipelines.core.storage import read_table, read_tensors
 from pipelines.core.text import clean_text, truncate_text
 from serving.catalogue import Catalogue
 from serving.remembering import Remembered
@@ -53,7 +53,7 @@ class Users:
         paths: BundlePaths,
         encoder: Encoder,
         maps: dict[str, npt.NDArray[Any]],
-        width: int,
+        shape: tuple[int, ...],
     ) -> None:
         """Load them.
 
@@ -62,20 +62,21 @@ class Users:
             paths: of its bundle.
             encoder: that the bundle was made with.
             maps: see `load_maps`.
-            width: of a profile.
+            shape: (I, E) of the items' profiles.
 
         """
         self.config = config
         self.encoder = encoder
-        users = pq.read_table(paths.users)
+        users = read_table(paths.users)
+        self.arrays = read_tensors(paths.user_arrays)
+        check_users(paths, users, self.arrays, *shape)
         self.rows = {u: row for row, u in enumerate(users.column(USER_ID).to_pylist())}
         self._came_back = (
             {} if FORGOTTEN_AT not in users.column_names else _moments(users.column(FORGOTTEN_AT))
         )
-        self.arrays = read_tensors(paths.user_arrays)
         del self.arrays["factors"]  # a user's factor is solved again for each request
         self.maps = maps
-        self._width = width
+        self._width = shape[1]
         self._lexical = load_lexical(paths.lexical)
         self._texts: Remembered[tuple[bool, str], FloatArray] = Remembered(_MOST_TEXTS)
 
@@ -275,8 +276,9 @@ class Users:
 
 
 def load_maps(paths: BundlePaths) -> dict[str, npt.NDArray[Any]]:
-    """The text maps of a bundle, those that rows are solved with in double precision, once and not at every request."""
+    """The text maps of a bundle; those that rows are solved with in double precision, once and not at every request."""
     maps = read_tensors(paths.text_maps)
+    check_maps(paths, maps)
     for name in ("user_map", "item_map", "user_gramian", "item_gramian"):
         maps[name] = maps[name].astype(np.float64)
     return maps

@@ -144,8 +144,7 @@ def check_manifest(manifest: object, root: str) -> dict[str, Any]:
         ArtefactError: it is none, or of another program; or it names files outside its bundle.
 
     """
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(manifest, dict) or not isinstance(files, dict):
+    if not isinstance(manifest, dict) or not _is_manifest(manifest):
         raise ArtefactError(f"{root}/{MANIFEST} is no manifest of a bundle. Build again or roll back.")
     schema = manifest.get("schema_version")
     if not isinstance(schema, int) or not OLDEST_SCHEMA <= schema <= SCHEMA_VERSION:
@@ -156,7 +155,7 @@ def check_manifest(manifest: object, root: str) -> dict[str, Any]:
             if newer
             else f"{reads}. Use the Kindling that built it, or build again."
         )
-    for name, expected in files.items():
+    for name, expected in manifest["files"].items():
         if (
             not _is_inside(name)
             or not isinstance(expected, dict)
@@ -166,6 +165,16 @@ def check_manifest(manifest: object, root: str) -> dict[str, Any]:
                 f"{root}/{MANIFEST} has an unusable file {name[:80]!r}. Build again or roll back."
             )
     return manifest
+
+
+def _is_manifest(document: dict[str, Any]) -> bool:
+    """Whether what people and the service read of it is there."""
+    try:
+        datetime.fromisoformat(document["created_at"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    is_named = isinstance(document.get("version"), str) and isinstance(document.get("model", ""), str)
+    return is_named and isinstance(document.get("files"), dict)
 
 
 def _is_inside(name: str) -> bool:

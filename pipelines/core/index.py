@@ -24,6 +24,7 @@ import numpy as np
 from usearch.index import Index
 
 from pipelines.core.config import ServeConfig
+from pipelines.core.errors import ArtefactError
 from pipelines.core.ranking import FloatArray, IntArray, Ranked, Wanted, choose, score, total
 from pipelines.core.screening import round_rows
 
@@ -59,9 +60,17 @@ def build_index(vectors: FloatArray, threads: int) -> Index:
 
 
 def load_index(path: Path, width: int) -> Index:
-    """A graph written by `Index.save`, over vectors of `width` columns; read as it is needed, not at once."""
+    """A graph written by `Index.save`, over vectors of `width` columns; read as it is needed, not at once.
+
+    Raises:
+        ArtefactError: the file is no such graph.
+
+    """
     index = _empty(width)
-    index.view(str(path))
+    try:
+        index.view(str(path))
+    except RuntimeError as e:
+        raise ArtefactError(f"{path} cannot be read: {e}. Run `kindling build` again.") from e
     return index
 
 
@@ -76,7 +85,16 @@ class ApproximateRanker:
     """A `ranking.Ranker` that may miss a few of the best; time grows with the logarithm of the rows."""
 
     def __init__(self, vectors: FloatArray, index: Index) -> None:
-        """Answer from `index`, built over `vectors` (I, D)."""
+        """Answer from `index`, built over `vectors` (I, D).
+
+        Raises:
+            ArtefactError: it was built over others.
+
+        """
+        if len(index) != len(vectors):
+            raise ArtefactError(
+                f"the index is of {len(index)} items, the bundle has {len(vectors)}. Build again or roll back."
+            )
         self._vectors = vectors
         self._index = index
 

@@ -76,6 +76,19 @@ def write_table(path: Path, table: pa.Table, row_group_size: int | None = None) 
         pq.write_table(table, temporary, row_group_size, compression="zstd")
 
 
+def read_table(path: Path) -> pa.Table:
+    """Read one Parquet file.
+
+    Raises:
+        ArtefactError: absent, cut short or not Parquet.
+
+    """
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as e:
+        raise ArtefactError(f"{path} cannot be read: {e}. Run `kindling build` again.") from e
+
+
 def write_tensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
 ) -> None:

@@ -29,6 +29,7 @@ _IMPLIED: dict[Scope, frozenset[Scope]] = {
 }
 _SHAPE = re.compile(r"kd_([0-9a-f]{12})_([0-9A-Za-z_-]{43})")
 _MOST_NAME_CHARS = 100
+_NAME = re.compile(rf"[^\x00-\x1f\x7f]{{1,{_MOST_NAME_CHARS}}}")
 _MOST_SECONDS = 100 * 365 * 86_400.0
 _FIND = select(api_keys).where(api_keys.c.key_id == bindparam("wanted"))
 
@@ -82,9 +83,10 @@ class Keys:
 
         """
         name, unknown = name.strip(), [scope for scope in scopes if scope not in SCOPES]
-        if not name or len(name) > _MOST_NAME_CHARS or "\x00" in name:
+        if not _NAME.fullmatch(name):
             raise InputError(
-                f"a key's name has 1 to {_MOST_NAME_CHARS} characters; this one has {len(name)}."
+                f"a key's name has 1 to {_MOST_NAME_CHARS} characters, none of them a line end or another control "
+                f"character; this one is {name[:80]!r}."
             )
         if unknown or not scopes:
             raise InputError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
 from pipelines.core.forgetting import user_hash
@@ -367,6 +368,8 @@ def connect(url: URL, *, is_patient: bool = False) -> Engine:
         url, pool_timeout=_WAIT_SECONDS, connect_args={"timeout": _WAIT_SECONDS, "isolation_level": None}
     )
 
+    _hold_to_the_file(engine)
+
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401
         cursor = connection.cursor()
@@ -381,3 +384,33 @@ def connect(url: URL, *, is_patient: bool = False) -> Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _hold_to_the_file(engine: Engine) -> None:
+    """Have connections fail where the file of SQLite has gone, and come back where it has.
+
+    By itself SQLite goes on writing to a file that was deleted, which nobody will ever read, and makes an empty one.
+    """
+    path = Path(str(engine.url.database))
+
+    @event.listens_for(engine, "connect")
+    def _note(_connection: object, record: Any) -> None:  # noqa: ANN401
+        record.info["file"] = _identity(path)
+
+    @event.listens_for(engine, "checkout")
+    def _compare(_connection: object, record: Any, _proxy: object) -> None:  # noqa: ANN401
+        if record.info["file"] != _identity(path):
+            raise DisconnectionError("the store's file is another one")
+
+    @event.listens_for(engine, "do_connect")
+    def _see(*_arguments: object) -> None:
+        if not path.exists():
+            raise sqlite3.OperationalError(f"{path} is not there")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -222,8 +223,21 @@ def test_bodies_that_are_not_well_formed(client: TestClient, raw: bytes, status:
 
 
 def test_bodies_of_another_type(client: TestClient) -> None:
-    check_problem(client.post(URL, content=b"{}", headers={"content-type": "text/plain"}), 422)
-    check_problem(client.post(URL, data={"n": "3"}), 422)
+    wanted = "send it with Content-Type: application/json"
+    check_problem(client.post(URL, content=b"{}", headers={"content-type": "text/plain"}), 422, wanted)
+    check_problem(client.post(URL, data={"n": "3"}), 422, wanted)
+    asked = client.get("/v1/recommend/somebody?n=0")  # has no body
+    check_problem(asked, 422, "n: ")
+    assert wanted not in asked.json()["detail"]
+
+
+def test_bodies_that_cannot_be_read(client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    squeezed = client.post(URL, content=gzip.compress(b"{}"), headers=headers | {"content-encoding": "gzip"})
+    check_problem(squeezed, 400, "expected JSON in UTF-8, not compressed")
+    check_problem(
+        client.post(URL, content=b'{"n": 1,', headers=headers), 422, "the body is not JSON: ", "character 8"
+    )
 
 
 def test_addresses_and_methods_that_are_not_there(client: TestClient) -> None:

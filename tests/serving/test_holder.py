@@ -8,7 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,11 +21,14 @@ from pipelines.core.config import load_config
 from pipelines.core.encoder import encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
-from pipelines.core.storage import read_json, write_json, write_table
+from pipelines.core.registry.folder import Folder
+from pipelines.core.registry.registry import Registry
+from pipelines.core.storage import read_json, read_tensors, write_json, write_table, write_tensors
 from serving.holder import CurrentRecommender
 from serving.recommender import Recommender
 from serving.requests import Request
 
+Array = npt.NDArray[Any]
 NEVER = 3600.0
 """Seconds between looks of a thread that these tests do not wait for; they call `refresh` themselves."""
 
@@ -132,6 +138,86 @@ def test_close_ends_the_thread(out: Path) -> None:
     holder.close()
     assert threading.active_count() == before
     assert holder().version == "v1"
+
+
+def _items(change: Callable[[pa.Table], pa.Table]) -> Callable[[BundlePaths], None]:
+    return lambda paths: write_table(paths.items, change(pq.read_table(paths.items)))
+
+
+def _array(file: str, name: str, change: Callable[[Array], Array | None]) -> Callable[[BundlePaths], None]:
+    def edit(paths: BundlePaths) -> None:
+        path = paths.root / f"{file}.safetensors"
+        arrays = read_tensors(path)
+        changed = change(arrays.pop(name))
+        write_tensors(path, arrays if changed is None else arrays | {name: changed})
+
+    return edit
+
+
+def _without_last(array: Array) -> Array:
+    return array[:-1]
+
+
+def _not_finite(array: Array) -> Array:
+    return np.concatenate([array[:-1], np.full_like(array[-1:], np.nan)])
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (_items(lambda t: t.slice(0, 50)), "expected (50,"),
+        (_items(lambda t: t.drop_columns(["is_hidden"])), "no column is_hidden"),
+        (_items(lambda t: t.set_column(0, "item_id", pa.array(["x"] * len(t)))), "id is missing or there twice"),
+        (_array("item_arrays", "factors", lambda _: None), "factors is not in it"),
+        (_array("item_arrays", "profiles", lambda a: a[:, 1:]), "profiles is (120,"),
+        (_array("item_arrays", "factors", _not_finite), "factors is not finite"),
+        (_array("text_maps", "user_map", _without_last), "user_map is (481,"),
+        (_array("text_maps", "user_gramian", lambda _: None), "user_gramian is not in it"),
+        (_array("user_arrays", "own_texts", _without_last), "own_texts is (81,"),
+        (_array("user_arrays", "indptr", _without_last), "indptr is (82,), expected (83,)"),
+        (_array("user_arrays", "indptr", lambda a: a[::-1]), "indptr does not rise"),
+        (_array("user_arrays", "indices", lambda a: a + 1000), "expected 0 to 119"),
+        (_array("user_arrays", "indices", lambda a: a - 1000), "expected 0 to 119"),
+        (_array("user_arrays", "weights", _without_last), "weights is"),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_fit_one_another(
+    out: Path,
+    holder: CurrentRecommender,
+    caplog: pytest.LogCaptureFixture,
+    edit: Callable[[BundlePaths], None],
+    words: str,
+) -> None:
+    """Each has the checksum of its manifest: somebody has put the bundle together by hand."""
+    paths = publish(out, "v2")
+    edit(paths)
+    write_manifest(paths, "v2", {"encoder": read_json(paths.manifest)["encoder"]})
+    holder.refresh()
+    assert holder().version == "v1"
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": []},
+        {"files": {"items.parquet": 5}},
+        {"version": 2},
+        {"version": "v3"},
+        {"created_at": "yesterday"},
+        {"encoder": "mine"},
+        {"model": 5},
+    ],
+)
+def test_a_manifest_that_is_none(
+    out: Path, holder: CurrentRecommender, caplog: pytest.LogCaptureFixture, change: dict[str, object]
+) -> None:
+    paths = publish(out, "v2")
+    write_json(paths.manifest, read_json(paths.manifest) | change)
+    holder.refresh()
+    assert holder().version == "v1"
+    assert str(paths.root) in caplog.text or "fingerprint None" in caplog.text
+    assert [v.name for v in Registry(Folder(Layout(out))).versions()] == ["v2", "v1"]
 
 
 def test_a_version_that_is_not_whole_is_refused_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
+from jobs.stores import store_of
 from pipelines.core.config import ServeConfig
-from pipelines.core.errors import InputError
+from pipelines.core.errors import ArtefactError, InputError
 from serving import guard
 from serving.api import create_app
 from serving.recommender import Recommender
@@ -228,6 +230,8 @@ def test_the_secret_is_not_in_the_store(tmp_path: Path) -> None:
         ("", ["read"], None, "name"),
         (" ", ["read"], None, "name"),
         ("x" * 101, ["read"], None, "name"),
+        ("our\nshop", ["read"], None, "line end"),
+        ("our \x1b[31mshop", ["read"], None, "control"),
         ("a", [], None, "expected some of"),
         ("a", ["read", "everything"], None, "everything"),
         ("a", ["read"], 0.0, "expires"),
@@ -289,6 +293,22 @@ def test_a_key_on_the_command_line(out: Path) -> None:
     again = kindling("keys", "revoke", key.key_id, "--out", out)
     assert again.status != 0
     assert "there is no key" in again.err
+
+
+def test_a_store_that_somebody_holds_is_told_in_a_line(out: Path) -> None:
+    """And what was to be written is not."""
+    store = file_store(out)
+    writer = sqlite3.connect(out / "store.sqlite", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    with (
+        pytest.raises(ArtefactError, match=r"store.sqlite does not answer: database is locked") as told,
+        store_of(out, None) as (held, _),
+    ):
+        held.keys.add("our shop", ["read"])
+    writer.close()
+    assert "INSERT" not in str(told.value)
+    assert store.keys.all() == []
+    store.close()
 
 
 def test_keys_of_one_store_open_where_it_is(store: Store, url: URL) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import time, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +21,7 @@ from pipelines.core.bundle import BundlePaths
 from pipelines.core.errors import InputError
 from pipelines.core.storage import read_tensors
 from serving.api import create_app
+from serving.catalogue import Catalogue
 from serving.live import LiveRecommender
 from serving.recommender import Recommender
 from serving.records import check_fields, to_row
@@ -324,13 +329,79 @@ def test_a_row_is_what_a_build_would_make(model: Recommender) -> None:
         to_row("x", {"is_hidden": "perhaps"}, table, CONFIG)
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400", "-1e400"])
+def test_what_is_no_number_is_refused(client: TestClient, store: Store, value: str) -> None:
+    body, json_type = (
+        f'{{"fields": {{"title": "x", "price": {value}}}}}',
+        {"content-type": "application/json"},
+    )
+    for method, item in (("PUT", "x"), ("PATCH", "item-000001")):
+        answer = client.request(method, f"/v1/items/{item}", content=body, headers=json_type)
+        assert answer.status_code == 422, answer.text
+        assert "price is" in answer.json()["detail"]
+    assert store.items.since(0, 10) == []
+
+
+def test_blanks_around_an_id_are_no_part_of_it(client: TestClient, live: LiveRecommender) -> None:
+    """As in a build; otherwise two items would be shown under one id."""
+    for name in ("tent", "%20tent%20", "%C2%A0tent%E2%80%83"):
+        assert client.put(f"/v1/items/{name}", json={"fields": TENT}).json()["item_id"] == "tent"
+    live.refresh()
+    assert ids(live(), n=500).count("tent") == 1
+    event = {"user_id": " somebody", "item_id": "tent ", "event": "click"}
+    assert client.post("/v1/events", json={"events": [event]}).status_code == 200
+    (stored,) = client.get("/v1/users/somebody").json()["events"]
+    assert stored["item_id"] == "tent"
+    assert client.delete("/v1/items/%20").status_code == 422
+
+
+def test_what_is_told_of_an_item_can_be_put_again(model: Recommender, store: Store) -> None:
+    """Whatever the types of its columns are, and if they hold what JSON has no word for."""
+    odd = {
+        "cost": pa.array([Decimal("149.99")] * len(model.catalogue.bundle), pa.decimal128(6, 2)),
+        "opens": pa.array([time(10, 30)] * len(model.catalogue.bundle)),
+        "thumbnail": pa.array([b"\xff\x00"] * len(model.catalogue.bundle)),
+        "lasts": pa.array([timedelta(minutes=2)] * len(model.catalogue.bundle)),
+        "height": pa.array([float("inf")] * len(model.catalogue.bundle)),
+    }
+    table = model.catalogue.bundle.table
+    for name, column in odd.items():
+        table = table.append_column(name, column)
+    wide = copy.copy(model)
+    wide.catalogue = Catalogue.of(replace(model.catalogue.bundle, table=table), model.catalogue.ranker)
+    live = LiveRecommender(lambda: wide, store, NEVER, 500)
+    with TestClient(create_app(live, store, CONFIG.serve), raise_server_exceptions=False) as client:
+        told = client.get("/v1/items/item-000001").json()["fields"]
+        assert (told["cost"], told["opens"], told["lasts"]) == ("149.99", "10:30:00", 120)
+        assert "height" not in told
+        assert client.put("/v1/items/other", json={"fields": told}).json()["fields"] == told
+        changed = {"fields": {"cost": 99.5}}
+        assert client.patch("/v1/items/item-000001", json=changed).json()["fields"]["cost"] == 99.5
+        live.refresh()
+        record = live().catalogue.record(live().catalogue.row("item-000001"))
+        assert (record["cost"], record["thumbnail"]) == (Decimal("99.50"), b"\xff\x00")
+    live.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
-        (pa.int64(), [5, 5.0, None], [1.5, 10**30, "5", True, [5]]),
-        (pa.float64(), [5, 0.5], ["0.5", True, {"a": 1}, 10**400]),
-        (pa.timestamp("us", "UTC"), ["2026-01-02T03:04:05Z"], ["yesterday", [1]]),
-        (pa.list_(pa.string()), [["茶", "tea"], []], ["tea", [1], {"a": 1}]),
+        (pa.int64(), [5, 5.0, None], [1.5, 10**30, "5", True, [5], float("nan")]),
+        (pa.float64(), [5, 0.5], ["0.5", True, {"a": 1}, 10**400, float("nan"), float("inf")]),
+        (pa.float32(), [19.99, -5], [1e39, float("-inf")]),
+        (pa.timestamp("us", "UTC"), ["2026-01-02T03:04:05Z"], ["yesterday", [1], 10**18, 5, "300000-01-01"]),
+        (pa.date32(), ["2026-01-02"], [10**7, "2026-02-30"]),
+        (pa.time64("us"), ["10:00:00"], ["noon", 5]),
+        (pa.duration("us"), [90, 0.5], ["PT5S", float("nan"), 1e300]),
+        (pa.decimal128(5, 2), [1, 149.99, "149.99"], ["1.555", "NaN", "much", True, 1e10, float("inf")]),
+        (pa.binary(), ["/0c="], ["%", 5]),
+        (pa.list_(pa.string()), [["茶", "tea"], []], ["tea", [1], {"a": 1}, ["\ud800"]]),
+        (pa.list_(pa.int64()), [[1, None]], [[1.5], [True]]),
+        (
+            pa.struct({"width": pa.int64()}),
+            [{"width": 1}, {}],
+            [{"width": 1.5}, {"width": 1, "x": 1}, [["width", 1]], {"\ud800": 1}],
+        ),
         (pa.bool_(), [True], [1, "yes"]),
     ],
 )

@@ -22,6 +22,7 @@ from pipelines.core.errors import ArtefactError, ConfigError
 from serving.store.schema import metadata
 from serving.store.store import Store, StoredEvent, connect, open_store, store_url
 from serving.store.upgrading import upgrade
+from tests.serving.databases import file_store
 
 A, B = "anna", "鲍勃"
 
@@ -51,6 +52,23 @@ def test_all_of_a_batch_or_none(store: Store) -> None:
     with pytest.raises(SQLAlchemyError):
         store.add([*events(1), broken])
     assert store.people([A], 10)[A].events == []
+
+
+def test_a_file_that_has_gone_takes_nothing(tmp_path: Path) -> None:
+    """By itself SQLite would go on writing to it, and tell of events as stored that nobody will ever read."""
+    store, path, kept = file_store(tmp_path), tmp_path / "store.sqlite", tmp_path / "kept.sqlite"
+    store.add(events(1))
+    path.rename(kept)
+    for _ in range(2):
+        with pytest.raises(SQLAlchemyError):
+            store.add(events(2))
+        with pytest.raises(SQLAlchemyError):
+            store.people([A], 10)
+    assert not path.exists()
+    kept.rename(path)  # as somebody puts it back
+    assert store.add(events(2)) == ["stored"]
+    assert store.people([A], 10)[A].events == events(1, 2)
+    store.close()
 
 
 def test_more_than_one_statement_takes(store: Store) -> None:

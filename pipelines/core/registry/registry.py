@@ -251,7 +251,8 @@ class Registry:
         sizes, paths = self.place.sizes(name), BundlePaths(Path())
         n_bytes, has_report = sum(sizes.values()), paths.report.name in sizes
         try:
-            manifest, metrics = self._json(name, MANIFEST), self._json(name, paths.metrics.name)
+            manifest = check_manifest(self._json(name, MANIFEST), self.place.where(name))
+            metrics = self._json(name, paths.metrics.name)
         except ArtefactError as e:
             return Version(name, name == current, str(e), {}, {}, has_report=False, n_bytes=n_bytes)
         problem = self._problem(name, manifest, sizes)
@@ -261,7 +262,7 @@ class Registry:
         """What can be told without reading gigabytes: a file that is missing or of another length."""
         where = self.place.where(version)
         try:
-            for name, expected in check_manifest(manifest, where)["files"].items():
+            for name, expected in manifest["files"].items():
                 check_size(f"{where}/{name}", sizes.get(name), expected)
         except ArtefactError as e:
             return str(e)
