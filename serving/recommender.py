@@ -11,38 +11,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.arrange import arrange
 from pipelines.core.audience import place_item
-from pipelines.core.blend import features, item_vectors
-from pipelines.core.bundle import BundlePaths, check_bundle, check_manifest, current_version
-from pipelines.core.bundle_arrays import check_items
-from pipelines.core.config import Config, load_config
-from pipelines.core.diversity import diversify
-from pipelines.core.encoder import Encoder, encoder_fingerprint
-from pipelines.core.errors import ArtefactError, InputError
+from pipelines.core.bundle import BundlePaths, check_manifest, current_version
+from pipelines.core.encoder import Encoder
+from pipelines.core.errors import InputError
 from pipelines.core.foldin import row_precision
-from pipelines.core.index import ApproximateRanker, load_index
 from pipelines.core.layout import Layout
-from pipelines.core.ranking import ExactRanker, Ranked, Ranker, Wanted, add
-from pipelines.core.schema import N_INTERACTIONS, N_WANTED
+from pipelines.core.ranking import Ranked, Wanted
 from pipelines.core.sections.rules import RulesConfig
-from pipelines.core.storage import read_json, read_table, read_tensors
+from pipelines.core.storage import read_json
 from pipelines.core.text import clean_text, truncate_text
-from serving.catalogue import Catalogue, Items
+from serving.catalogue import Items
+from serving.explaining import explain, sources
 from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
 from serving.interview import Asked, Interviewer, Reply
+from serving.loading import load
 from serving.metadata import Json, metadata
-from serving.requests import Answer, Recommended, Request, Source
+from serving.paging import check_page, depth, diversity, page
+from serving.requests import Answer, Recommended, Request
 from serving.rules import Ruled, Ruling
 from serving.steps import step
 from serving.understanding import Understood, Words, look_deeper
-from serving.users import Users, load_maps
 
 FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
-_CAPPED_DEPTH = 4
-"""Times more items are ranked at first where caps will pass some over."""
 
 
 class Recommender:
@@ -70,51 +63,17 @@ class Recommender:
             rules: of the shop, in place of the bundle's.
 
         """
-        self.manifest: dict[str, Any] = check_bundle(root)
-        paths = BundlePaths(root)
-        self.config: Config = load_config(paths.config)
+        loaded = load(root, encoder, threads)
+        self.manifest, self.config = loaded.manifest, loaded.config
         self.version: str = self.manifest["version"]
-        self._maps = load_maps(paths)
-        self.catalogue = self._load_items(paths, threads)
-        self.encoder = encoder or self._load_encoder(paths)
-        self.users = Users(self.config, paths, self.encoder, self._maps, self.catalogue.bundle.profiles.shape)
+        self.catalogue, self.popularity = loaded.catalogue, loaded.popularity
+        self.encoder, self.users = loaded.encoder, loaded.users
+        self._maps = loaded.maps
         kinds = self.config.data.event_weights
         self._ruling = Ruling(self.config.rules if rules is None else rules, kinds)
         self._ruling.over(self.catalogue)
         self._explorer = Explorer(self.config, self.catalogue.bundle, self._maps["item_map"])
         self._interviewer = Interviewer(self.config, self.catalogue.bundle, self._maps, self.users.arrays)
-
-    def _load_items(self, paths: BundlePaths, threads: int) -> Catalogue:
-        table, arrays = read_table(paths.items), read_tensors(paths.item_arrays)
-        check_items(paths, table, arrays, self._maps)
-        factors, profiles = arrays["factors"], arrays["profiles"]
-        evidence = table.column(N_INTERACTIONS).to_numpy()
-        vectors = item_vectors(factors, profiles, evidence, self.config.blend)
-        ranker: Ranker = (
-            ApproximateRanker(vectors, load_index(paths.item_index, vectors.shape[1]))
-            if paths.item_index.exists()
-            else ExactRanker(vectors, threads)
-        )
-        typical = factors @ self._maps["user_map"][-1]
-        self._least_typical = float(typical.min(initial=np.inf))
-        self._typical_spread = (float(np.ptp(typical)) if len(typical) else 1.0) or 1.0
-        popularity = self.popularity(table.column(N_WANTED).to_numpy(), factors)
-        return Catalogue.of(Items(table, factors, profiles, vectors, popularity), ranker)
-
-    def _load_encoder(self, paths: BundlePaths) -> Encoder:
-        settings = self.config.encoder
-        if paths.encoder.is_dir():
-            return Encoder(settings.model_copy(update={"model": str(paths.encoder)}))
-        encoder = self.manifest.get("encoder")
-        expected = encoder.get("fingerprint") if isinstance(encoder, dict) else None
-        found = encoder_fingerprint(settings)
-        if found != expected:
-            raise ArtefactError(
-                f"the bundle was made with encoder {settings.model} of fingerprint {expected}, here it is {found}: "
-                "other weights, or a processor without bfloat16. Install the same, or build again here; "
-                "encoder.dtype = 'float32' is the same on every machine."
-            )
-        return Encoder(settings)
 
     def uses_encoder_of(self, root: Path) -> bool:
         """Whether the bundle in `root` was made with the very encoder of this one."""
@@ -161,12 +120,6 @@ class Recommender:
         """(texts, E) as in a build, with nothing in extra blocks."""
         return self.users.item_profiles(texts)
 
-    def popularity(self, wanted: npt.NDArray[np.int64], factors: FloatArray) -> FloatArray:
-        """(n,) scores: most wanted first; items nobody touched in the order of the model's mean user."""
-        typical = factors @ self._maps["user_map"][-1]
-        part = np.clip((typical - self._least_typical) / (2.0 * self._typical_spread), 0.0, 0.5)
-        return np.asarray(wanted.astype(np.float32) + part, dtype=np.float32)
-
     def user_factor(self, request: Request) -> FloatArray:
         """(F,) of who asks, folded in."""
         (words,) = self.users.words([request])
@@ -197,7 +150,7 @@ class Recommender:
             InputError: n out of range.
 
         """
-        self._check_n(n)
+        check_page(self.config.serve, n)
         rules = self._ruling.over(self.catalogue)
         allowed = rules.may_show if rules else None
         return self._named(self.catalogue.similar(self.catalogue.row(item_id), n, allowed))
@@ -209,7 +162,7 @@ class Recommender:
             InputError: n out of range.
 
         """
-        self._check_n(n)
+        check_page(self.config.serve, n)
         rules = self._ruling.over(self.catalogue)
         return self._named(self.catalogue.near(vector, n, rules.may_show if rules else None))
 
@@ -320,15 +273,15 @@ class Recommender:
             return None
         if asked.ruled.caps or asked.ruled.pins:
             return None
-        may = not request.offset and request.among is None and self._diversity(request) == 0
+        may = not request.offset and request.among is None and diversity(self.config.serve, request) == 0
         return exploration if may else None
 
     def _choose(self, asked: Understood, best: Sequence[Ranked]) -> Chosen | None:
         """The places of the list, from what the ranker found; None: more items have to be ranked to say."""
         exploration = self._exploration(asked)
         if exploration is None:
-            page = self._page(asked, best[0])
-            return None if page is None else as_ranked(page)
+            shown = page(self.config.serve, asked, best[0], self.catalogue)
+            return None if shown is None else as_ranked(shown)
         return self._explorer.choose(
             best, asked.request.n, exploration, self.catalogue, lambda: self._solved(asked)
         )
@@ -352,7 +305,7 @@ class Recommender:
             InputError: n out of range, an unknown or repeated item in answers, an unknown filter.
 
         """
-        self._check_n(request.n)
+        check_page(self.config.serve, request.n)
         (words,) = self.users.words([request])
         known = self.users.understand(request, words, self.catalogue)
         alone = self.users.words_alone(request, known, self.catalogue)
@@ -360,7 +313,7 @@ class Recommender:
 
     def _prepare(self, place: int, request: Request, words: Words) -> Understood:
         """Who asks, as a vector, and what may be answered."""
-        self._check_n(request.n, request.offset)
+        check_page(self.config.serve, request.n, request.offset)
         self._check_fields(request.fields)
         items = self.catalogue
         rules = self._ruling.over(items) if request.rules else None
@@ -378,67 +331,23 @@ class Recommender:
             ruled, allowed, left_out = self._ruling.rule(
                 rules, user, allowed, left_out, whole=request.among is not None
             )
-        depth = self._depth(request, ruled)
+        n_ranked = depth(self.config.serve, request, ruled)
         wanted = None
         if user is not None:
-            wanted = Wanted(user, depth, allowed, left_out, ruled.additions, ruled.unit)
-        return Understood(place, request, known, allowed, left_out, depth, ruled, wanted, parts)
-
-    def _check_n(self, n: int, offset: int = 0) -> None:
-        most = self.config.serve.max_n
-        if not 1 <= n <= most:
-            raise InputError(f"n is {n}, expected 1 to {most} (serve.max_n).")
-        if not 0 <= offset <= most - n:
-            raise InputError(
-                f"offset is {offset}, expected 0 to {most - n}: with n at most {most} (serve.max_n)."
-            )
-
-    def _diversity(self, request: Request) -> float:
-        return self.config.serve.diversity if request.diversity is None else request.diversity
-
-    def _depth(self, request: Request, ruled: Ruled) -> int:
-        """Items to rank: up to the end of the page; to choose various ones from, always as many, or pages would mix."""
-        if self._diversity(request) > 0:
-            return self.config.serve.max_n
-        return (request.offset + request.n) * (_CAPPED_DEPTH if ruled.caps else 1)
-
-    def _page(self, asked: Understood, best: Ranked) -> Ranked | None:
-        """The places that the request is about; None: more items have to be ranked to say."""
-        request, ruled = asked.request, asked.ruled
-        end, weight = request.offset + request.n, self._diversity(request)
-        order = np.arange(len(best.rows))
-        if weight > 0:
-            count = len(order) if ruled.caps else end
-            order = diversify(best.scores, self.catalogue.vectors(best.rows), count, weight)
-        if not ruled.caps and not ruled.pins:
-            places = order[request.offset : end]
-            return Ranked(best.rows[places], best.scores[places])
-        is_all = weight > 0 or len(best.rows) < asked.depth or asked.depth >= len(self.catalogue)
-        found = arrange(best.rows[order].tolist(), end, ruled.caps, ruled.pins, is_all=is_all)
-        if found is None:
-            return None
-        rows = np.array(found[request.offset :], dtype=np.int64)
-        return Ranked(rows, self._scores(rows, asked))
-
-    def _scores(self, rows: IntArray, asked: Understood) -> FloatArray:
-        """(n,) of some items, for who asks."""
-        if asked.wanted is None:
-            scores = self.catalogue.popularity(rows)
-        else:
-            scores = np.asarray(np.einsum("ij,j->i", self.catalogue.vectors(rows), asked.wanted.user))
-        return add(scores, rows, asked.ruled.additions, asked.ruled.unit)
+            wanted = Wanted(user, n_ranked, allowed, left_out, ruled.additions, ruled.unit)
+        return Understood(place, request, known, allowed, left_out, n_ranked, ruled, wanted, parts)
 
     def _answer(self, asked: Understood, chosen: Chosen) -> Answer:
-        explain, fields, best = asked.request.explain, asked.request.fields, chosen.ranked
+        wants_parts, fields, best = asked.request.explain, asked.request.fields, chosen.ranked
         answer = Answer()
         answer.policy, answer.scores = chosen.policy, best.scores.tolist()
         answer.best = [self.catalogue.id(row) for row in chosen.best.tolist()]
         places = zip(
             best.rows.tolist(), answer.scores, chosen.bonus.tolist(), chosen.propensities.tolist(),
-            self._sources(best.rows, asked), strict=True,
+            sources(best.rows, asked, self.catalogue), strict=True,
         )  # fmt: skip
         for rank, (row, score, bonus, propensity, source) in enumerate(places, 1 + asked.request.offset):
-            parts = self._explain(row, asked) if explain else None
+            parts = self._explain(row, asked) if wants_parts else None
             if parts is not None and bonus:
                 parts["exploration"] = bonus
             told = None if chosen.policy == "none" else propensity
@@ -448,45 +357,15 @@ class Recommender:
             )
         return answer
 
+    def _explain(self, row: int, asked: Understood) -> dict[str, float]:
+        gamma = self.users.gamma(asked.request)
+        return explain(row, asked, self.catalogue, self.item_map, gamma)
+
     def _most_popular(self, asked: Understood) -> Ranked:
         ruled = asked.ruled
         return self.catalogue.most_popular(
             asked.depth, asked.allowed, asked.left_out, ruled.additions, ruled.unit
         )
-
-    def _sources(self, rows: npt.NDArray[np.int64], asked: Understood) -> list[Source]:
-        known = asked.known
-        if asked.parts is None:
-            return ["fallback"] * len(rows)
-        if not len(known.event_items):
-            return ["text"] * len(rows)
-        behaviour: Source = "fold_in" if known.new_take_part else "hot"
-        return [behaviour if is_hot else "text" for is_hot in self.catalogue.has_behaviour(rows)]
-
-    def _explain(self, row: int, asked: Understood) -> dict[str, float]:
-        """Shares of one score: what everybody gets, each text, each event, each business rule."""
-        if asked.parts is None:
-            popularity = float(self.catalogue.popularity(np.array([row]))[0])
-            return {"popularity": popularity} | asked.ruled.parts(row)
-        known, (profile, folded) = asked.known, asked.parts
-        n_factors = self.catalogue.bundle.factors.shape[1]
-        vector = self.catalogue.vectors(np.array([row]))[0].astype(np.float64)
-        y, p = vector[:n_factors], np.sqrt(self.users.gamma(asked.request)) * vector[n_factors:]
-        parts = self._appeal(row, float(folded.constant @ y), folded.constant)
-        for name, x_part, p_part in zip(known.word_names, folded.words, profile.words, strict=True):
-            parts[name] = float(x_part @ y + p_part @ p)
-        for event, x_part, p_part in zip(known.event_items, folded.events, profile.events, strict=True):
-            parts[f"item {self.catalogue.id(event)}"] = float(x_part @ y + p_part @ p)
-        return parts | asked.ruled.parts(row)
-
-    def _appeal(self, row: int, appeal: float, constant: npt.NDArray[np.float64]) -> dict[str, float]:
-        """What an item has for everybody, split into what its text says of it and what others did with it."""
-        rows = np.array([row])
-        if not self.catalogue.has_behaviour(rows)[0]:
-            return {"this item's text": appeal}
-        (text,) = features(self.catalogue.profiles(rows)) @ self._maps["item_map"]
-        by_text = float(constant @ text)
-        return {"this item's text": by_text, "what others did": appeal - by_text}
 
 
 def load_current(
