@@ -131,6 +131,11 @@ def check_bundle(root: Path) -> dict[str, Any]:
             f"{root} has schema version {manifest.get('schema_version')}, this program reads {SCHEMA_VERSION}. "
             "Use the Kindling that built it, or build again."
         )
+    if manifest.get("version") != root.name:  # a copy under another name would be loaded again and again
+        raise ArtefactError(
+            f"{paths.manifest} is of version {manifest.get('version')!r}, expected that of its folder, {root.name!r}. "
+            "Build again or roll back."
+        )
     for name, expected in manifest["files"].items():
         path = root / name
         if not path.is_file() or path.stat().st_size != expected["bytes"]:

@@ -1,0 +1,367 @@
+"""One `kindling serve` while much is asked: other versions, broken ones, too many requests, and last its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipelines.core.bundle import BundlePaths, current_version, point_current
+from pipelines.core.config import BlendConfig
+from pipelines.core.encoder import Encoder
+from pipelines.core.layout import Layout
+from pipelines.core.versions import changing_current
+from serving import proxy
+from serving.recommender import Recommender
+from serving.requests import Request
+from tests.processes import descendants
+from tests.services import HAPROXY_WORKS, service_of
+from tests.serving.shop import CONFIG, N_ITEMS, build_shop
+from tests.serving.test_api import check_problem
+from tests.serving.test_holder import add_version, eventually, spoil
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+AT_ONCE, WAITING, TOO_MANY = 4, 12, 300
+SETTINGS = f"""
+max_ongoing_requests = {AT_ONCE}
+max_queued_requests = {WAITING}
+request_timeout_s = 120
+drain_seconds = 60
+reload_seconds = 0.2
+"""
+ASKERS = 8
+ASKED = [
+    Request(query="waterproof tent", n=5),
+    Request(user_text="我喜欢喝茶", n=5),
+    Request(user_text="I bake bread", query="flour", n=5),
+    Request(user_id="user-000002", n=5),
+    Request(user_id="user-000005", query="lamp", n=5),
+    Request(user_id="newcomer", n=5),
+]
+URL = "/v1/recommend"
+VERSIONS = "/v1/admin/versions"
+Json = dict[str, Any]
+
+
+def body_of(asked: Request) -> Json:
+    named = {"user_id": asked.user_id, "user_text": asked.user_text, "query": asked.query, "n": asked.n}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Service:
+    """The running service, and what each version answers alone.
+
+    `expected` has for each version and each of ASKED the scores of all items that may be answered.
+    """
+
+    client: httpx.Client
+    process: subprocess.Popen[bytes]
+    log: Path
+    layout: Layout
+    encoder: Encoder
+    expected: dict[str, list[dict[str, float]]]
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return str(self.client.base_url)
+
+    def learn(self, version: str) -> None:
+        """Have a version answer without a service."""
+        model = Recommender(self.layout.bundle(version), self.encoder)
+        self.expected[version] = [
+            {item.item_id: item.score for item in model.recommend(Request(**{**vars(asked), "n": N_ITEMS}))}
+            for asked in ASKED
+        ]
+
+    def check(self, number: int, answer: Json) -> str:
+        """An answer to `ASKED[number]` is whole, and of the version that it names; returns that."""
+        version: str = answer["model_version"]
+        scores = self.expected[version][number]
+        items = answer["items"]
+        assert [item["rank"] for item in items] == [1, 2, 3, 4, 5]
+        # to a few digits, for sums of a batch are not those of a text alone; so are ids, where scores are that near
+        best = sorted(scores.values(), reverse=True)[: len(items)]
+        assert [item["score"] for item in items] == pytest.approx(best, rel=1e-4)
+        assert [scores[item["item_id"]] for item in items] == pytest.approx(best, rel=1e-4)
+        return version
+
+    def number(self, name: str) -> float:
+        """A number of `/metrics`, over all its labels."""
+        families = text_string_to_metric_families(self.client.get("/metrics").text)
+        return sum(s.value for family in families for s in family.samples if s.name == name)
+
+    def refused(self, reason: str) -> float:
+        """How many requests were not answered for this reason."""
+        families = text_string_to_metric_families(self.client.get("/metrics").text)
+        name = "kindling_requests_refused_total"
+        return sum(
+            s.value for f in families for s in f.samples if s.name == name and s.labels["reason"] == reason
+        )
+
+    def in_progress(self) -> int:
+        """Requests that the service has begun, without the one that asks."""
+        return int(self.number("kindling_requests_in_progress")) - 1
+
+    def log_of_replica(self) -> str:
+        """What it has said so far, as docs/monitoring.md says where."""
+        (replica,) = [
+            pid for pid, name in descendants(self.process.pid) if name.startswith("ray::ServeReplica")
+        ]
+        (path,) = {
+            f.path for f in psutil.Process(replica).open_files() if Path(f.path).name.startswith("replica_")
+        }
+        assert Path(path).parent.parts[-2:] == ("logs", "serve")
+        return Path(path).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Over v1, with a v2 beside it that scores otherwise."""
+    encoder = Encoder(CONFIG.encoder, device="cpu")
+    folder = tmp_path_factory.mktemp("loaded")
+    shop = build_shop(tmp_path_factory.mktemp("data"), folder / "out", encoder)
+    with service_of(shop.out, folder, SETTINGS) as (client, process, log):
+        made = Service(client, process, log, Layout(shop.out), encoder, {})
+        made.learn("v1")
+        yield made
+
+
+class Unfinished:
+    """A request whose last byte is yet to be sent: it holds a place for as long as a test wants."""
+
+    def __init__(self, service: Service, number: int) -> None:
+        """Begin to ask `ASKED[number]`."""
+        self.number = number
+        body = json.dumps(body_of(ASKED[number])).encode()
+        self._rest = body[-1:]
+        self._connection = HTTPConnection("127.0.0.1", service.client.base_url.port, timeout=120)
+        self._connection.putrequest("POST", URL)
+        self._connection.putheader("Content-Type", "application/json")
+        self._connection.putheader("Content-Length", str(len(body)))
+        self._connection.endheaders(body[:-1])
+
+    def finish(self) -> Json:
+        """Send the rest; the answer."""
+        self._connection.send(self._rest)
+        response = self._connection.getresponse()
+        text = response.read()
+        assert response.status == 200, text
+        self._connection.close()
+        return dict(json.loads(text))
+
+
+def hold_all_places(service: Service) -> list[Unfinished]:
+    """Nothing is answered until these are finished."""
+    held = [Unfinished(service, number) for number in range(AT_ONCE)]
+    eventually(lambda: service.in_progress() == AT_ONCE)
+    return held
+
+
+async def ask(client: httpx.AsyncClient, number: int) -> httpx.Response:
+    return await client.post(URL, json=body_of(ASKED[number]))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """As `eventually`, while others on the loop go on."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def ask_while(service: Service, changes: Sequence[tuple[Callable[[], object], str]]) -> list[list[str]]:
+    """The versions that each of many callers saw, who ask one thing after the other while `changes` are made.
+
+    Args:
+        service: that is asked.
+        changes: what is to be done, and the version that all are to see before the next is done.
+
+    """
+    seen: list[list[str]] = [[] for _ in range(ASKERS)]
+    enough = asyncio.Event()
+
+    async def go_on_asking(client: httpx.AsyncClient, asker: int) -> None:
+        number = asker
+        while not enough.is_set():
+            number = (number + 1) % len(ASKED)
+            response = await ask(client, number)
+            assert response.status_code == 200, response.text
+            seen[asker].append(service.check(number, response.json()))
+
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client, asyncio.TaskGroup() as group:
+        for asker in range(ASKERS):
+            group.create_task(go_on_asking(client, asker))
+        for change, version in changes:
+            await asyncio.to_thread(change)
+            before = [len(versions) for versions in seen]
+            await until(
+                lambda version=version, before=before: all(  # type: ignore[misc]
+                    versions[n:].count(version) >= 5 for versions, n in zip(seen, before, strict=True)
+                )
+            )
+        enough.set()
+    return seen
+
+
+def runs(versions: Sequence[str]) -> list[str]:
+    """Each change of what was seen."""
+    return [v for place, v in enumerate(versions) if place == 0 or versions[place - 1] != v]
+
+
+def test_versions_change_under_requests_and_none_fails_or_is_of_two(service: Service) -> None:
+    def publish() -> None:
+        add_version(service.layout.root, "v2", CONFIG.model_copy(update={"blend": BlendConfig(gamma=0.9)}))
+        service.learn("v2")
+        with changing_current(service.layout):
+            point_current(service.layout, "v2")
+
+    def administer(what: str) -> Callable[[], object]:
+        return lambda: service.client.post(f"{VERSIONS}/{what}").raise_for_status()
+
+    changes = [
+        (lambda: None, "v1"),
+        (publish, "v2"),
+        (administer("rollback"), "v1"),
+        (administer("v2/promote"), "v2"),
+        (administer("rollback"), "v1"),
+    ]
+    seen = asyncio.run(ask_while(service, changes))
+    # there is one replica, so nobody sees a version again after its successor
+    assert [runs(versions) for versions in seen] == [["v1", "v2", "v1", "v2", "v1"]] * ASKERS
+    assert service.expected["v1"] != service.expected["v2"]
+    for number, asked in enumerate(ASKED):
+        assert service.check(number, service.client.post(URL, json=body_of(asked)).json()) == "v1"
+    assert service.client.get("/health/ready").json()["model_version"] == current_version(service.layout)
+
+
+def take_manifest_of_another(paths: BundlePaths) -> None:
+    shutil.copyfile(paths.root.parent / "v1" / "manifest.json", paths.manifest)
+
+
+@pytest.mark.parametrize(
+    ("version", "damage", "reason"),
+    [
+        ("v3", spoil, "item_arrays.safetensors is missing or not"),
+        ("v4", take_manifest_of_another, "manifest.json is of version 'v1'"),
+    ],
+)
+def test_a_broken_version_is_refused_and_said_and_a_good_one_after_it_is_taken(
+    service: Service, version: str, damage: Callable[[BundlePaths], object], reason: str
+) -> None:
+    layout, client = service.layout, service.client
+    former = current_version(layout)
+    refusals = service.number("kindling_bundles_refused_total")
+    damage(add_version(layout.root, version))
+    check_problem(client.post(f"{VERSIONS}/{version}/promote"), 409, reason)
+    assert current_version(layout) == former
+    assert reason not in service.log_of_replica()
+
+    point_current(layout, version)  # as though it broke on its way
+    eventually(lambda: service.number("kindling_bundle_is_refused") == 1)
+    assert service.number("kindling_bundles_refused_total") == refusals + 1
+    eventually(lambda: reason in service.log_of_replica())
+    assert client.get("/health/ready").json() == {"status": "ready", "model_version": former}
+    for number, asked in enumerate(ASKED):
+        assert service.check(number, client.post(URL, json=body_of(asked)).json()) == former
+
+    good = f"{version}-again"
+    add_version(layout.root, good)
+    service.learn(good)
+    point_current(layout, good)
+    eventually(lambda: client.get("/health/ready").json()["model_version"] == good)
+    eventually(lambda: service.number("kindling_bundle_is_refused") == 0)
+    for number, asked in enumerate(ASKED):
+        assert service.check(number, client.post(URL, json=body_of(asked)).json()) == good
+
+
+def test_too_many_requests_are_refused_at_once_in_the_one_shape_and_it_passes(service: Service) -> None:
+    version = current_version(service.layout)
+    before = service.refused("overload")
+    held = hold_all_places(service)
+
+    async def flood() -> list[httpx.Response]:
+        numbers = [n % len(ASKED) for n in range(WAITING + TOO_MANY)]
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
+            asked = [asyncio.ensure_future(ask(client, number)) for number in numbers]
+            await until(lambda: sum(one.done() for one in asked) == TOO_MANY)
+            assert (await client.get("/health/ready")).status_code == 200
+            for one in held:
+                assert service.check(one.number, await asyncio.to_thread(one.finish)) == version
+            responses = await asyncio.gather(*asked)
+            for number, response in zip(numbers, responses, strict=True):
+                if response.status_code == 200:
+                    assert service.check(number, response.json()) == version
+            for number in range(len(ASKED)):
+                assert service.check(number, (await ask(client, number)).json()) == version
+        return responses
+
+    responses = asyncio.run(flood())
+    assert Counter(response.status_code for response in responses) == {200: WAITING, 503: TOO_MANY}
+    for response in responses:
+        if response.status_code == 503:
+            check_problem(response, 503, "busy")
+            assert response.headers["Retry-After"] == "1"
+    assert service.refused("overload") == before + TOO_MANY
+
+
+def takes_connections(service: Service) -> bool:
+    try:
+        httpx.get(f"{service.url}/health/live", timeout=5)
+    except httpx.ConnectError:
+        return False
+    except httpx.TransportError:
+        pass
+    return True
+
+
+@pytest.mark.skipif(not HAPROXY_WORKS, reason="Serve's own proxy breaks off what is in flight")
+def test_a_stop_answers_what_it_has_taken(service: Service) -> None:
+    version = current_version(service.layout)
+    held = hold_all_places(service)
+    responses: list[tuple[int, httpx.Response]] = []
+
+    def wait(number: int) -> None:
+        answer = httpx.post(f"{service.url}{URL}", json=body_of(ASKED[number]), timeout=120)
+        responses.append((number, answer))
+
+    waiting = [threading.Thread(target=wait, args=(n % len(ASKED),)) for n in range(WAITING)]
+    for one in waiting:
+        one.start()
+    eventually(lambda: service.in_progress() == AT_ONCE + WAITING)
+
+    service.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not takes_connections(service))
+    # Ray would start another proxy in the place of one that does not answer its checks, and break off this one's
+    end = time.monotonic() + 5 * proxy._CHECK_SECONDS
+    while time.monotonic() < end:
+        assert not takes_connections(service)
+        assert service.process.poll() is None
+        time.sleep(0.1)
+    for request in held:
+        assert service.check(request.number, request.finish()) == version
+    for one in waiting:
+        one.join(120)
+    assert len(responses) == WAITING
+    for number, response in responses:
+        assert response.status_code == 200, response.text
+        assert service.check(number, response.json()) == version
+    assert service.process.wait(timeout=120) == 0
+    assert "Traceback" not in service.log.read_text(encoding="utf-8")
