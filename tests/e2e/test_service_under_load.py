@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -164,15 +165,23 @@ class Unfinished:
         response = self._connection.getresponse()
         text = response.read()
         assert response.status == 200, text
-        self._connection.close()
         return dict(json.loads(text))
 
+    def close(self) -> None:
+        """Give the place up."""
+        self._connection.close()
 
-def hold_all_places(service: Service) -> list[Unfinished]:
+
+@contextmanager
+def all_places_held(service: Service) -> Iterator[list[Unfinished]]:
     """Nothing is answered until these are finished."""
     held = [Unfinished(service, number) for number in range(AT_ONCE)]
-    eventually(lambda: service.in_progress() == AT_ONCE)
-    return held
+    try:
+        eventually(lambda: service.in_progress() == AT_ONCE)
+        yield held
+    finally:
+        for one in held:
+            one.close()
 
 
 async def ask(client: httpx.AsyncClient, number: int) -> httpx.Response:
@@ -203,6 +212,7 @@ async def ask_while(service: Service, changes: Sequence[tuple[Callable[[], objec
             number = (number + 1) % len(ASKED)
             response = await ask(client, number)
             assert response.status_code == 200, response.text
+            assert response.headers.get_list("X-Request-Id") == [response.json()["request_id"]]
             seen[asker].append(service.check(number, response.json()))
 
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client, asyncio.TaskGroup() as group:
@@ -294,9 +304,8 @@ def test_a_broken_version_is_refused_and_said_and_a_good_one_after_it_is_taken(
 def test_too_many_requests_are_refused_at_once_in_the_one_shape_and_it_passes(service: Service) -> None:
     version = current_version(service.layout)
     before = service.refused("overload")
-    held = hold_all_places(service)
 
-    async def flood() -> list[httpx.Response]:
+    async def flood(held: Sequence[Unfinished]) -> list[httpx.Response]:
         numbers = [n % len(ASKED) for n in range(WAITING + TOO_MANY)]
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
@@ -313,7 +322,8 @@ def test_too_many_requests_are_refused_at_once_in_the_one_shape_and_it_passes(se
                 assert service.check(number, (await ask(client, number)).json()) == version
         return responses
 
-    responses = asyncio.run(flood())
+    with all_places_held(service) as held:
+        responses = asyncio.run(flood(held))
     assert Counter(response.status_code for response in responses) == {200: WAITING, 503: TOO_MANY}
     for response in responses:
         if response.status_code == 503:
@@ -335,28 +345,28 @@ def takes_connections(service: Service) -> bool:
 @pytest.mark.skipif(not HAPROXY_WORKS, reason="Serve's own proxy breaks off what is in flight")
 def test_a_stop_answers_what_it_has_taken(service: Service) -> None:
     version = current_version(service.layout)
-    held = hold_all_places(service)
     responses: list[tuple[int, httpx.Response]] = []
 
     def wait(number: int) -> None:
         answer = httpx.post(f"{service.url}{URL}", json=body_of(ASKED[number]), timeout=120)
         responses.append((number, answer))
 
-    waiting = [threading.Thread(target=wait, args=(n % len(ASKED),)) for n in range(WAITING)]
-    for one in waiting:
-        one.start()
-    eventually(lambda: service.in_progress() == AT_ONCE + WAITING)
+    with all_places_held(service) as held:
+        waiting = [threading.Thread(target=wait, args=(n % len(ASKED),)) for n in range(WAITING)]
+        for one in waiting:
+            one.start()
+        eventually(lambda: service.in_progress() == AT_ONCE + WAITING)
 
-    service.process.send_signal(signal.SIGTERM)
-    eventually(lambda: not takes_connections(service))
-    # Ray would start another proxy in the place of one that does not answer its checks, and break off this one's
-    end = time.monotonic() + 5 * proxy._CHECK_SECONDS
-    while time.monotonic() < end:
-        assert not takes_connections(service)
-        assert service.process.poll() is None
-        time.sleep(0.1)
-    for request in held:
-        assert service.check(request.number, request.finish()) == version
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not takes_connections(service))
+        # Ray would start another proxy in the place of one that does not answer its checks, and break off this one's
+        end = time.monotonic() + 5 * proxy._CHECK_SECONDS
+        while time.monotonic() < end:
+            assert not takes_connections(service)
+            assert service.process.poll() is None
+            time.sleep(0.1)
+        for request in held:
+            assert service.check(request.number, request.finish()) == version
     for one in waiting:
         one.join(120)
     assert len(responses) == WAITING
