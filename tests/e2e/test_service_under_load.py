@@ -6,15 +6,15 @@ import asyncio
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from http.client import HTTPConnection
+from http.client import HTTPResponse
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 import httpx
@@ -135,43 +135,61 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield Service(client, process, log, Layout(shop.out), encoder)
 
 
-class Unfinished:
-    """A request whose last byte is yet to be sent: it holds a place for as long as a test wants."""
+class Asking:
+    """`ASKED[number]` over a connection of its own, sent when a test wants."""
 
     def __init__(self, service: Service, number: int) -> None:
-        """Begin to ask `ASKED[number]`."""
+        """Connect, and send nothing."""
         self.number = number
         body = json.dumps(body_of(ASKED[number])).encode()
-        self._rest = body[-1:]
-        self._connection = HTTPConnection("127.0.0.1", service.client.base_url.port, timeout=120)
-        self._connection.putrequest("POST", URL)
-        self._connection.putheader("Content-Type", "application/json")
-        self._connection.putheader("Content-Length", str(len(body)))
-        self._connection.endheaders(body[:-1])
+        head = f"POST {URL} HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        self._unsent = head.encode() + b"\r\n\r\n" + body
+        self._socket = socket.create_connection(("127.0.0.1", service.client.base_url.port or 0), timeout=120)
 
-    def finish(self) -> Json:
-        """Send the rest; the answer."""
-        self._connection.send(self._rest)
-        response = self._connection.getresponse()
-        text = response.read()
-        assert response.status == 200, text
-        return dict(json.loads(text))
+    def send(self, but: int = 0) -> None:
+        """What is not sent yet, but for some bytes: the service has then begun and cannot go on."""
+        cut = len(self._unsent) - but
+        self._socket.sendall(self._unsent[:cut])
+        self._unsent = self._unsent[cut:]
+
+    def fileno(self) -> int:
+        """Readable when the answer comes."""
+        return self._socket.fileno()
+
+    def response(self) -> httpx.Response:
+        """The whole answer."""
+        with HTTPResponse(self._socket, method="POST") as raw:
+            raw.begin()
+            return httpx.Response(raw.status, headers=raw.getheaders(), content=raw.read())
 
     def close(self) -> None:
         """Give the place up."""
-        self._connection.close()
+        self._socket.close()
 
 
 @contextmanager
-def all_places_held(service: Service) -> Iterator[list[Unfinished]]:
-    """Nothing is answered until these are finished."""
-    held = [Unfinished(service, number) for number in range(AT_ONCE)]
-    try:
+def asking(service: Service, n: int) -> Iterator[list[Asking]]:
+    """So many connections."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(Asking(service, number % len(ASKED)))) for number in range(n)]
+
+
+@contextmanager
+def all_places_held(service: Service) -> Iterator[list[Asking]]:
+    """Nothing is answered until the rest of these is sent."""
+    with asking(service, AT_ONCE) as held:
+        for one in held:
+            one.send(but=1)
         eventually(lambda: service.in_progress() == AT_ONCE)
         yield held
-    finally:
-        for one in held:
-            one.close()
+
+
+def check_answered(service: Service, version: str, asked: Sequence[Asking]) -> None:
+    """All by this version, as it should."""
+    for one in asked:
+        response = one.response()
+        assert response.status_code == 200, response.text
+        assert service.check(one.number, response.json()) == version
 
 
 async def ask(client: httpx.AsyncClient, number: int) -> httpx.Response:
@@ -293,32 +311,29 @@ def test_a_broken_version_is_refused_and_said_and_a_good_one_after_it_is_taken(
 def test_too_many_requests_are_refused_at_once_in_the_one_shape_and_it_passes(service: Service) -> None:
     version = current_version(service.layout)
     before = service.number("kindling_requests_refused_total", reason="overload")
-
-    async def flood(held: Sequence[Unfinished]) -> list[httpx.Response]:
-        numbers = [n % len(ASKED) for n in range(WAITING + TOO_MANY)]
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
-            asked = [asyncio.ensure_future(ask(client, number)) for number in numbers]
-            await until(lambda: sum(one.done() for one in asked) == TOO_MANY)
-            assert (await client.get("/health/ready")).status_code == 200
-            for one in held:
-                assert service.check(one.number, await asyncio.to_thread(one.finish)) == version
-            responses = await asyncio.gather(*asked)
-            for number, response in zip(numbers, responses, strict=True):
-                if response.status_code == 200:
-                    assert service.check(number, response.json()) == version
-            for number in range(len(ASKED)):
-                assert service.check(number, (await ask(client, number)).json()) == version
-        return responses
-
-    with all_places_held(service) as held:
-        responses = asyncio.run(flood(held))
-    assert Counter(response.status_code for response in responses) == {200: WAITING, 503: TOO_MANY}
-    for response in responses:
-        if response.status_code == 503:
+    with (
+        all_places_held(service) as held,
+        asking(service, WAITING + TOO_MANY) as flood,
+        DefaultSelector() as answered,
+    ):
+        for one in flood:
+            answered.register(one, EVENT_READ)
+        for one in flood:
+            one.send()
+        eventually(lambda: len(answered.select(0)) == TOO_MANY)
+        assert service.client.get("/health/ready").status_code == 200
+        refused = [key.fileobj for key, _ in answered.select(0)]
+        for one in refused:
+            response = one.response()  # type: ignore[union-attr]
             check_problem(response, 503, "busy")
             assert response.headers["Retry-After"] == "1"
+        for one in held:
+            one.send()
+        check_answered(service, version, held)
+        check_answered(service, version, [one for one in flood if one not in refused])
     assert service.number("kindling_requests_refused_total", reason="overload") == before + TOO_MANY
+    for number, asked in enumerate(ASKED):
+        assert service.check(number, service.client.post(URL, json=body_of(asked)).json()) == version
 
 
 def takes_connections(service: Service) -> bool:
@@ -334,13 +349,9 @@ def takes_connections(service: Service) -> bool:
 @pytest.mark.skipif(not HAPROXY_WORKS, reason="Serve's own proxy breaks off what is in flight")
 def test_a_stop_answers_what_it_has_taken(service: Service) -> None:
     version = current_version(service.layout)
-    numbers = [n % len(ASKED) for n in range(WAITING)]
-
-    def wait(number: int) -> httpx.Response:
-        return httpx.post(f"{service.url}{URL}", json=body_of(ASKED[number]), timeout=120)
-
-    with ThreadPoolExecutor(WAITING) as threads, all_places_held(service) as held:
-        waiting = [threads.submit(wait, number) for number in numbers]
+    with all_places_held(service) as held, asking(service, WAITING) as waiting:
+        for one in waiting:
+            one.send()
         eventually(lambda: service.in_progress() == AT_ONCE + WAITING)
 
         service.process.send_signal(signal.SIGTERM)
@@ -351,11 +362,8 @@ def test_a_stop_answers_what_it_has_taken(service: Service) -> None:
             assert not takes_connections(service)
             assert service.process.poll() is None
             time.sleep(0.1)
-        for request in held:
-            assert service.check(request.number, request.finish()) == version
-    for number, one in zip(numbers, waiting, strict=True):
-        response = one.result()
-        assert response.status_code == 200, response.text
-        assert service.check(number, response.json()) == version
+        for one in held:
+            one.send()
+        check_answered(service, version, [*held, *waiting])
     assert service.process.wait(timeout=120) == 0
     assert "Traceback" not in service.log.read_text(encoding="utf-8")
