@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.config import AutoscalingConfig, BackpressureConfig, HTTPOptions
+from ray.serve._private.constants import SERVE_LOGGER_NAME
+from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.schema import LoggingConfig
 from ray.util.metrics import Gauge
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits
 
 from pipelines.core.config import ExploreConfig, PublishConfig, ServeConfig
@@ -39,13 +41,14 @@ APP_NAME = "kindling"
 _MOST_THREADS = 8
 """More wait for memory, not for each other."""
 _SWITCH_SECONDS = 0.0005
-_BESIDE = 64
-"""Requests a replica takes beyond those that are answered or wait: of health, of metrics, and those it refuses."""
+_UNBOUNDED = 1_000_000
+"""Requests that Serve gives a replica: more than there are connections."""
 _GRACE_SECONDS = 2.0
 _EXPORT_SECONDS = 5.0
 """Ray's agents are told every ten."""
 _UPSCALE_SECONDS, _DOWNSCALE_SECONDS, _LOOK_BACK_SECONDS = 10.0, 300.0, 15.0
 log = logging.getLogger(__name__)
+_REQUEST_ID = b"x-request-id"
 _REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """Routes on the loop that reads requests, not on one of their own beside it: the routes never block."""
 
@@ -58,6 +61,7 @@ def build_routes(
     publish: PublishConfig | None = None,
 ) -> FastAPI:
     """The routes over the version in service under `out`; called in each replica."""
+    _log_as_serve()
     replicas = settings.max_replicas or settings.replicas
     threads = settings.threads or max(1, min((os.cpu_count() or 1) // replicas, _MOST_THREADS))
     # the ranker has threads of its own, and what else is multiplied here is too small to be worth more than one
@@ -82,8 +86,42 @@ def build_routes(
         current, store, settings, others=others, explore=explore, layout=Layout(out), meters=meters,
         registry=Registry(open_place(publish.registry)) if publish and publish.registry else None,
     )  # fmt: skip
+    app.add_middleware(_NamedOnce)
     threading.Thread(target=_export_forever, args=(meters,), name="kindling-metrics", daemon=True).start()
     return app
+
+
+class _ToServe(logging.Handler):
+    """Hands records to Serve's logger, with whatever handlers that has by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger(SERVE_LOGGER_NAME).handle(record)
+
+
+def _log_as_serve() -> None:
+    """Have what we say in the replica's log, with time and level, which otherwise knows Serve's own lines alone."""
+    for name in ("serving", "pipelines"):
+        ours = logging.getLogger(name)
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
+        ours.addHandler(_ToServe())
+
+
+class _NamedOnce:
+    """ASGI middleware: Serve puts the id of a request on its answer, so the same one is not put there by us."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        of_serve = [header for header in scope.get("headers", ()) if header[0] == _REQUEST_ID]
+
+        async def send_once(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [h for h in message["headers"] if tuple(h) not in of_serve]
+            await send(message)
+
+        await self._app(scope, receive, send_once)
 
 
 def _export_forever(meters: Meters) -> None:
@@ -139,11 +177,10 @@ def build_deployment(
     deployment = serve.deployment(
         name="recommender",
         **scaling(settings),
-        # the routes themselves let in, have wait and refuse (serving/overload.py), in the one shape of errors, and
-        # counted. Serve is given a little more, so that health and metrics are answered beside all that
-        max_ongoing_requests=settings.max_ongoing_requests + settings.max_queued_requests + _BESIDE,
-        max_queued_requests=settings.max_queued_requests,
-        backpressure_config=BackpressureConfig(retry_after_s=1),
+        # the routes themselves let in, have wait and refuse (serving/overload.py), in the one shape of errors, counted,
+        # and never health or metrics. Serve would do it in plain text, and to whoever comes
+        max_ongoing_requests=_UNBOUNDED,
+        max_queued_requests=-1,
         # a line a request costs a third of what HTTP and Serve cost together
         logging_config=LoggingConfig(enable_access_log=settings.access_log),
         ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": _REPLICA}},

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 from pipelines.core.bundle import BundlePaths, current_version
-from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
 from pipelines.core.registry.mirror import Mirror
 from pipelines.core.sections.rules import RulesConfig
@@ -132,9 +131,5 @@ def load_version(
     root = layout.bundle(version)
     shared = previous.encoder if previous and previous.uses_encoder_of(root) else None
     model = Recommender(root, shared, threads, rules)
-    if model.version != version:
-        raise ArtefactError(
-            f"{root} holds version {model.version!r}. Give its folder that name, or build again."
-        )
     model.recommend(Request(query="warm up", n=1))
     return model

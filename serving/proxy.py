@@ -8,6 +8,7 @@ runs already has made its choice.
 from __future__ import annotations
 
 import atexit
+import csv
 import logging
 import math
 import os
@@ -33,9 +34,13 @@ Proxy = Literal["HAProxy", "Python proxy", "proxy of the cluster"]
 _ENABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 _NICENESS = "RAY_worker_niceness"
 _DRAIN_SECONDS = "2"
+_CHECK_SECONDS = 2
+"""Between two looks of Ray at HAProxy. A killed one is missed after three: 24 seconds at Ray's ten between them."""
 _POLL_SECONDS = 0.05
 _ADMINISTRATION = "admin.sock"
 """Ray puts it into a folder named after the node."""
+_FRONTEND = "http_frontend"
+"""What Ray calls the part of HAProxy that listens at `serve.port`."""
 _own: list[tuple[Path, float]] = []
 """Folder of the HAProxy that is started for us, and how many seconds it has to finish."""
 _LONGEST_TEMPORARY = 15
@@ -72,32 +77,52 @@ def choose_proxy(config: Config) -> Proxy:
 
 
 def drain_proxy() -> None:
-    """Have a HAProxy of our own finish what it has begun and take nothing more; another's is left alone."""
+    """Have a HAProxy of our own finish what it has begun and take nothing more; another's is left alone.
+
+    It goes on running, and answering Ray, until nothing is in flight: Ray ends the processes of a proxy that has not
+    answered it three times, which would cut the draining short.
+    """
     while _own:
         folder, seconds = _own.pop()
-        pids = [pid for path in folder.rglob(_ADMINISTRATION) if (pid := _pid_behind(path))]
-        if not pids:
+        deadline = time.monotonic() + seconds
+        sockets = [path for path in folder.rglob(_ADMINISTRATION) if _pid_behind(path)]
+        if not sockets:
             log.warning("HAProxy is not found and cannot be drained; what it is passing on breaks off")
+        for path in sockets:
+            _tell(path, f"disable frontend {_FRONTEND}")
+        while any(map(_count_in_flight, sockets)) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        # connections that nobody uses are closed rather than broken; what has come over one meanwhile is answered
+        pids = [pid for path in sockets if (pid := _pid_behind(path))]
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
-        deadline = time.monotonic() + seconds
         while any(map(_is_running, pids)) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
 
-def _pid_behind(path: Path) -> int | None:
-    """The process that listens at an administration socket of HAProxy; None: there is none any more."""
+def _tell(path: Path, command: str) -> str:
+    """What HAProxy answers at its administration socket; empty: nobody is there, or nothing is to be said."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(2)
             connection.connect(str(path))
-            connection.sendall(b"show info\n")
-            told = connection.makefile(encoding="utf-8").read()
+            connection.sendall(f"{command}\n".encode())
+            return connection.makefile(encoding="utf-8").read()
     except OSError:
-        return None
-    found = re.search(r"^Pid: (\d+)$", told, re.MULTILINE)
+        return ""
+
+
+def _pid_behind(path: Path) -> int | None:
+    """The process that listens at an administration socket of HAProxy; None: there is none any more."""
+    found = re.search(r"^Pid: (\d+)$", _tell(path, "show info"), re.MULTILINE)
     return int(found.group(1)) if found else None
+
+
+def _count_in_flight(path: Path) -> int:
+    """Requests that HAProxy passes on at this moment; connections that wait for one do not count."""
+    rows = csv.DictReader(_tell(path, "show stat").removeprefix("# ").splitlines())
+    return sum(int(row["scur"]) for row in rows if row["svname"] == "BACKEND")
 
 
 def _is_running(pid: int) -> bool:
@@ -142,8 +167,7 @@ def _environment() -> Mapping[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         # Ray waits so long before it stops a replica, for balancers outside to look elsewhere; there are none
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": _DRAIN_SECONDS,
-        # a killed HAProxy is missed after three checks: 24 seconds at Ray's ten between them
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(_CHECK_SECONDS),
     }
 
 

@@ -126,6 +126,11 @@ def check_bundle(root: Path) -> dict[str, Any]:
     """
     paths = BundlePaths(root)
     manifest = check_manifest(read_json(paths.manifest), str(root))
+    if manifest["version"] != root.name:  # a copy under another name would be loaded again and again
+        raise ArtefactError(
+            f"{paths.manifest} is of version {manifest['version']!r}, expected that of its folder, {root.name!r}. "
+            "Build again or roll back."
+        )
     for name, expected in manifest["files"].items():
         path = root / name
         check_size(str(path), path.stat().st_size if path.is_file() else None, expected)

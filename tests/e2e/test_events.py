@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from serving.store.store import Store, store_url
-from tests.e2e.test_serve import service_of
 from tests.processes import descendants
+from tests.services import service_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,31 +17,11 @@ import pytest
 
 from pipelines.core.bundle import current_version
 from pipelines.core.layout import Layout
-from serving import proxy
 from tests.conftest import command, kindling
 from tests.processes import descendants
+from tests.services import HAPROXY_WORKS, service_of, wait_ready
 
-HAPROXY_WORKS = proxy._why_not() == ""
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the service ended"
-        try:
-            if client.get("/health/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.3)
-    pytest.fail("the service was not ready in time")
 
 
 def haproxies_of(process: subprocess.Popen[bytes]) -> list[int]:
@@ -64,29 +43,6 @@ def check_loopback(process: subprocess.Popen[bytes]) -> None:
     of_ray = {(name, ip) for name, ip in of_ray if name in ("gcs_server", "raylet")}
     assert {name for name, _ in of_ray} == {"gcs_server", "raylet"}
     assert {ip for _, ip in of_ray} <= {"127.0.0.1", "::ffff:127.0.0.1"}
-
-
-@contextmanager
-def service_of(
-    out: Path, folder: Path, settings: str
-) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes], Path]]:
-    """`kindling serve` over a build, with settings of [serve]; a client, the process, and its log."""
-    port = free_port()
-    config = folder / "serve.toml"
-    config.write_text(f"[serve]\nport = {port}\n{settings}", encoding="utf-8")
-    log = folder / "serve.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            command("serve", "--out", out, "--config", config), stdout=sink, stderr=sink
-        )
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-    try:
-        wait_ready(client, process)
-        yield client, process, log
-    finally:
-        client.close()
-        process.terminate()
-        process.wait(timeout=60)
 
 
 @pytest.fixture

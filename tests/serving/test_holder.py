@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.bundle import BundlePaths, point_current, write_manifest
-from pipelines.core.config import load_config
+from pipelines.core.config import Config, load_config, to_toml
 from pipelines.core.encoder import encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
 from pipelines.core.registry.folder import Folder
 from pipelines.core.registry.registry import Registry
-from pipelines.core.storage import read_json, read_tensors, write_json, write_table, write_tensors
+from pipelines.core.storage import read_json, read_tensors, write_json, write_table, write_tensors, write_text
 from serving.holder import CurrentRecommender
 from serving.recommender import Recommender
 from serving.requests import Request
@@ -40,16 +40,24 @@ def holder(out: Path) -> Iterator[CurrentRecommender]:
     holder.close()
 
 
-def publish(out: Path, version: str) -> BundlePaths:
-    """Put a copy of v1 into service whose item ids end in `version`, and look like no other's."""
+def add_version(out: Path, version: str, config: Config | None = None) -> BundlePaths:
+    """A copy of v1 whose item ids end in `version`, and look like no other's; with another configuration if given."""
     layout = Layout(out)
     paths = BundlePaths(layout.bundle(version))
     shutil.copytree(layout.bundle("v1"), paths.root)
     items = pq.read_table(paths.items)
     ids = [f"{item}@{version}" for item in items.column("item_id").to_pylist()]
     write_table(paths.items, items.set_column(0, "item_id", pa.array(ids)))
+    if config is not None:
+        write_text(paths.config, to_toml(config))
     write_manifest(paths, version, {"encoder": read_json(paths.manifest)["encoder"]})
-    point_current(layout, version)
+    return paths
+
+
+def publish(out: Path, version: str) -> BundlePaths:
+    """Put such a copy into service."""
+    paths = add_version(out, version)
+    point_current(Layout(out), version)
     return paths
 
 

@@ -169,6 +169,10 @@ def test_a_stop_lets_what_has_begun_finish_and_takes_nothing_more(monkeypatch: p
             draining.start()
             until(lambda: is_refused(url))
             assert draining.is_alive()  # waits for the one that has begun
+            assert (
+                proxy._pid_behind(admin) == process.pid
+            )  # as Ray asks, who would end it if it did not answer
+            assert proxy._count_in_flight(admin) == 1
             replica.may.set()
             draining.join(20)
             asking.join(20)

@@ -19,7 +19,7 @@ from pipelines.core.errors import ArtefactError, InputError
 from pipelines.core.index import ApproximateRanker
 from pipelines.core.layout import Layout
 from pipelines.core.storage import read_json, read_tensors, write_json, write_table, write_text
-from serving import recommender
+from serving import loading
 from serving.recommender import Recommender, load_current
 from serving.requests import Event, Recommended, Request
 from serving.understanding import merge_events
@@ -418,7 +418,7 @@ def test_the_published_version_is_loaded_with_its_own_encoder(shop: Shop, model:
 
 
 def test_another_encoder_than_the_bundles_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recommender, "encoder_fingerprint", lambda _: "another")
+    monkeypatch.setattr(loading, "encoder_fingerprint", lambda _: "another")
     with pytest.raises(
         ArtefactError, match=r"encoder all-MiniLM-L6-v2 of fingerprint .*, here it is another"
     ):
@@ -427,7 +427,7 @@ def test_another_encoder_than_the_bundles_is_refused(shop: Shop, monkeypatch: py
 
 def test_an_encoder_in_the_bundle_is_used(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(recommender, "Encoder", lambda settings: seen.append(settings.model))
+    monkeypatch.setattr(loading, "Encoder", lambda settings: seen.append(settings.model))
     paths = BundlePaths(Layout(out).bundle("v1"))
     paths.encoder.mkdir()
     Recommender(paths.root)

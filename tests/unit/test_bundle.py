@@ -44,7 +44,7 @@ def test_every_file_has_its_own_name() -> None:
 
 
 def test_a_whole_bundle_passes_and_its_manifest_comes_back(tmp_path: Path) -> None:
-    manifest = check_bundle(make_bundle(tmp_path).root)
+    manifest = check_bundle(make_bundle(tmp_path / "v1").root)
     assert manifest["schema_version"] == SCHEMA_VERSION
     assert manifest["version"] == "v1"
     assert manifest["counts"] == {"items": 50}
@@ -81,13 +81,17 @@ def change_schema(paths: BundlePaths) -> None:
         (lambda paths: paths.manifest.unlink(), r"manifest\.json cannot be read"),
         (lambda paths: paths.manifest.write_text('{"schema'), r"manifest\.json cannot be read"),
         (lambda paths: paths.manifest.write_text("[1]"), r"manifest\.json is no manifest"),
+        (
+            lambda paths: write_manifest(paths, "v2", {}),
+            "is of version 'v2', expected that of its folder, 'v1'",
+        ),
         (lambda paths: paths.manifest.write_text('{"schema_version": 1}'), r"manifest\.json is no manifest"),
     ],
 )
 def test_damage_is_refused_and_named(
     tmp_path: Path, damage: Callable[[BundlePaths], object], message: str
 ) -> None:
-    paths = make_bundle(tmp_path)
+    paths = make_bundle(tmp_path / "v1")
     damage(paths)
     with pytest.raises(ArtefactError, match=message):
         check_bundle(paths.root)
