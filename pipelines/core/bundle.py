@@ -117,8 +117,12 @@ def write_manifest(
     )
 
 
-def check_bundle(root: Path) -> dict[str, Any]:
+def check_bundle(root: Path, version: str | None = None) -> dict[str, Any]:
     """The manifest of a bundle whose files are all there and whole.
+
+    Args:
+        root: of the bundle.
+        version: that it must be; None: the one its folder is named after.
 
     Raises:
         ArtefactError: names the file and what is wrong with it.
@@ -126,9 +130,10 @@ def check_bundle(root: Path) -> dict[str, Any]:
     """
     paths = BundlePaths(root)
     manifest = check_manifest(read_json(paths.manifest), str(root))
-    if manifest["version"] != root.name:  # a copy under another name would be loaded again and again
+    expected_version = root.name if version is None else version
+    if manifest["version"] != expected_version:  # under another name it would be loaded again and again
         raise ArtefactError(
-            f"{paths.manifest} is of version {manifest['version']!r}, expected that of its folder, {root.name!r}. "
+            f"{paths.manifest} is of version {manifest['version']!r}, expected {expected_version!r}. "
             "Build again or roll back."
         )
     for name, expected in manifest["files"].items():

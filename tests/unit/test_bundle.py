@@ -83,7 +83,7 @@ def change_schema(paths: BundlePaths) -> None:
         (lambda paths: paths.manifest.write_text("[1]"), r"manifest\.json is no manifest"),
         (
             lambda paths: write_manifest(paths, "v2", {}),
-            "is of version 'v2', expected that of its folder, 'v1'",
+            "is of version 'v2', expected 'v1'",
         ),
         (lambda paths: paths.manifest.write_text('{"schema_version": 1}'), r"manifest\.json is no manifest"),
     ],

@@ -167,7 +167,7 @@ def test_what_is_fetched_is_checked(
     registry: Registry, bundles: Callable[[str], Path], tmp_path: Path
 ) -> None:
     registry.place.fetch("v2", tmp_path / "here")
-    assert check_bundle(tmp_path / "here") == check_bundle(bundles("v2"))
+    assert check_bundle(tmp_path / "here", "v2") == check_bundle(bundles("v2"))
     spoil(registry.place, "v2")
     with pytest.raises(ArtefactError, match="checksum"):
         registry.place.fetch("v2", tmp_path / "again")

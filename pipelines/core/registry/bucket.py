@@ -192,7 +192,7 @@ class Bucket:
 
     def push(self, version: str, root: Path) -> None:
         """Claim the name, then files, then manifest; the same bundle again, or the rest of it, is no mistake."""
-        manifest = check_bundle(root)
+        manifest = check_bundle(root, version)
         raw = (root / MANIFEST).read_bytes()
         self._claim(version, hashlib.blake2b(raw, digest_size=16).hexdigest().encode())
         if self.has(version):

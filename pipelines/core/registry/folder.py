@@ -116,7 +116,7 @@ class Folder:
                 return
         temporary = self._hidden(version, "tmp")
         shutil.copytree(root, temporary)
-        check_bundle(temporary)
+        check_bundle(temporary, version)
         with self.changing():
             finish_directory(temporary, final)
 
@@ -127,7 +127,7 @@ class Folder:
         for name in (*manifest["files"], MANIFEST):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, root / name)
-        check_bundle(root)
+        check_bundle(root, version)
 
     def abandoned(self) -> list[str]:
         """None: what is not whole lies under hidden names."""
