@@ -48,7 +48,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
     """A store without tables, of each kind."""
     if request.param == "sqlite":
-        return URL.create("sqlite", database=str(tmp_path / "store.sqlite"))
+        file = tmp_path / "store.sqlite"
+        file.touch()  # as whoever makes the tables does: one that is not there has been taken away
+        return URL.create("sqlite", database=str(file))
     found: URL = request.getfixturevalue("server").database()
     return found
 
