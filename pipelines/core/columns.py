@@ -18,6 +18,7 @@ from pipelines.core.readers import Chunk
 from pipelines.core.schema import IS_HIDDEN, REJECTS, ROW, TIMESTAMP
 from pipelines.core.text_files import BadRow
 
+_CONTROL = r"[\x00-\x1f\x7f]"
 _MAX_ID_BYTES = 512
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 reach this in the year 5138; whoever sends more sends milliseconds."""
@@ -110,6 +111,10 @@ def id_values(table: pa.Table, name: str, rejects: Rejects) -> pa.Array:
     rejects.add(np.flatnonzero(length == 0), f"{name} is missing")
     rejects.add(np.flatnonzero(length > _MAX_ID_BYTES), f"{name} is longer than {_MAX_ID_BYTES} bytes")
     wrong = (length == 0) | (length > _MAX_ID_BYTES)
+    if pc.any(pc.match_substring_regex(pc.unique(ids), _CONTROL)).as_py():  # no route or log could name it
+        odd = pc.fill_null(pc.match_substring_regex(ids, _CONTROL), False).to_numpy(zero_copy_only=False)
+        rejects.add(np.flatnonzero(odd), f"{name} has a control character")
+        wrong |= odd
     return pc.if_else(pa.array(wrong), pa.scalar(None, pa.string()), ids) if wrong.any() else ids
 
 

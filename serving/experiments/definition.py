@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from pipelines.core.config import Section
-from pipelines.core.experiments.assignment import Slots, owner_of, reallocate, slot_of
+from pipelines.core.experiments.assignment import N_SLOTS, Slots, owner_of, reallocate, slot_of
 from pipelines.core.sections.base import distinct
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,99}$")]
 """A folder below bundles/, and no way out of it."""
-Traffic = Annotated[float, Field(gt=0, le=1)]
+Traffic = Annotated[float, Field(ge=1 / N_SLOTS, le=1)]
+"""Less than a slot is nobody."""
 
 
 class VariantSettings(Section):
@@ -77,6 +78,12 @@ class Definition(Section):
     def _check(self) -> Definition:
         distinct(tuple(variant.name for variant in self.variants))
         distinct(tuple(metric.name for metric in self.metrics))
+        for variant in self.variants:
+            if not sum(end - first for first, end in self.slots.get(variant.name, ())):
+                raise ValueError(
+                    f"variant '{variant.name}' has a share of {variant.share:g}, of which no user is left beside the "
+                    f"others: expected at least one of {N_SLOTS:,}. Give it more"
+                )
         control = self.variants[0]
         if control.settings != VariantSettings():
             raise ValueError(

@@ -157,6 +157,25 @@ def test_an_experiment_ends_and_grows_within_seconds(client: TestClient, store: 
     assert found["stopped_at"] > found["started_at"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"traffic": 1e-9}, "traffic"),
+        (
+            {"variants": [{"name": "control", "share": 1000}, {"name": "new", "share": 0.001}]},
+            "no user is left",
+        ),
+    ],
+)
+def test_an_experiment_without_users_does_not_begin(
+    client: TestClient, store: Store, wrong: dict[str, Any], field: str
+) -> None:
+    answer = client.post("/v1/experiments", json=definition() | wrong)
+    assert answer.status_code == 422
+    assert field in answer.text
+    assert store.experiments.all() == []
+
+
 def test_experiments_share_the_users_and_no_more(client: TestClient, store: Store) -> None:
     begin(client, traffic=0.5)
     begin(client, name="other", traffic=0.4)

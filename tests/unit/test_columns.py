@@ -82,6 +82,8 @@ def test_ids_are_stripped_as_python_strips() -> None:
         (pa.array([b"a"]), "item_id is bytes that are not declared text"),
         (pa.array(["x" * 10_000]), "item_id is longer than 512 bytes"),
         (pa.array(["é" * 257]), "item_id is longer than 512 bytes"),
+        (pa.array(["a\0b"]), "item_id has a control character"),
+        (pa.array(["茶\n叶"]), "item_id has a control character"),
     ],
 )
 def test_ids_that_are_not(array: pa.Array, reason: str) -> None:
