@@ -48,6 +48,7 @@ bench-full: peers ## the same at full size, growth and faults; takes long; write
 	$(BIN)/python benchmarks/preparation.py --out $(RESULTS)/preparation_cpu.md
 	$(BIN)/python benchmarks/growth.py --out $(RESULTS)/growth_cpu.md
 	$(BIN)/python benchmarks/faults.py --out $(RESULTS)/faults.md
+	$(BIN)/python benchmarks/service_faults.py --out $(RESULTS)/service_faults.md
 
 test: check ## everything; what starts Ray one after the other, for it wants the machine to itself
 	$(BIN)/pytest tests/unit tests/serving -n 2 --dist loadfile
