@@ -20,13 +20,13 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from pipelines.core.versions import changing_current
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.core.bundle import BundlePaths, current_version, point_current
 from pipelines.core.config import BlendConfig
 from pipelines.core.encoder import Encoder
 from pipelines.core.layout import Layout
+from pipelines.core.registry.folder import Folder
 from serving import proxy
 from serving.recommender import Recommender
 from serving.requests import Request
@@ -247,7 +247,7 @@ def runs(versions: Sequence[str]) -> list[str]:
 def test_versions_change_under_requests_and_none_fails_or_is_of_two(service: Service) -> None:
     def publish() -> None:
         add_version(service.layout.root, "v2", CONFIG.model_copy(update={"blend": BlendConfig(gamma=0.9)}))
-        with changing_current(service.layout):
+        with Folder(service.layout).changing():
             point_current(service.layout, "v2")
 
     def administer(what: str) -> Callable[[], object]:
