@@ -96,15 +96,13 @@ class BundlePaths:
         return self.root / "encoder"
 
 
-def write_manifest(
-    paths: BundlePaths, version: str, facts: Mapping[str, object], created_at: str | None = None
-) -> None:
-    """Finish a bundle: checksums of all its files, written last."""
+def write_manifest(paths: BundlePaths, version: str, facts: Mapping[str, object]) -> None:
+    """Finish a bundle: checksums of all its files, written last. `facts` go before what would be written otherwise."""
     files = sorted(p for p in paths.root.rglob("*") if p.is_file() and p != paths.manifest)
     listed = {
         str(p.relative_to(paths.root)): {"bytes": p.stat().st_size, "blake2b": digest_file(p)} for p in files
     }
-    created = created_at or datetime.now(UTC).isoformat(timespec="seconds")
+    created = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(
         paths.manifest,
         {
@@ -154,9 +152,9 @@ def check_manifest(manifest: object, root: str) -> dict[str, Any]:
         ArtefactError: it is none, or of another program; or it names files outside its bundle.
 
     """
-    if not isinstance(manifest, dict) or not _is_manifest(manifest):
+    schema = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict) or schema is None:
         raise ArtefactError(f"{root}/{MANIFEST} is no manifest of a bundle. Build again or roll back.")
-    schema = manifest.get("schema_version")
     if not isinstance(schema, int) or not OLDEST_SCHEMA <= schema <= SCHEMA_VERSION:
         newer = isinstance(schema, int) and schema > SCHEMA_VERSION
         reads = f"{root} has schema version {schema}, this program reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
@@ -165,6 +163,8 @@ def check_manifest(manifest: object, root: str) -> dict[str, Any]:
             if newer
             else f"{reads}. Use the Kindling that built it, or build again."
         )
+    if not _is_manifest(manifest):
+        raise ArtefactError(f"{root}/{MANIFEST} is no manifest of a bundle. Build again or roll back.")
     for name, expected in manifest["files"].items():
         if (
             not _is_inside(name)

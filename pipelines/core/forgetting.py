@@ -32,7 +32,6 @@ from pipelines.core.storage import (
 )
 
 BoolArray = npt.NDArray[np.bool_]
-_FACTS_OF_MANIFEST = ("schema_version", "version", "created_at", "files")
 
 
 def user_hash(user_id: str) -> str:
@@ -168,8 +167,8 @@ def _without(layout: Layout, version: str, users: pa.Table, keep: BoolArray) -> 
             _link(old.root / name, new.root / name)
     write_table(new.users, users.filter(pa.array(keep)))
     write_tensors(new.user_arrays, _rows_of_users(read_tensors(old.user_arrays), keep))
-    facts = {name: fact for name, fact in manifest.items() if name not in _FACTS_OF_MANIFEST}
-    write_manifest(new, version, facts, created_at=manifest["created_at"])
+    # the rest of it is what it was: its schema, too
+    write_manifest(new, version, {name: fact for name, fact in manifest.items() if name != "files"})
     _exchange(layout, version, new.root)
 
 

@@ -50,6 +50,7 @@ def test_a_version_without_a_user_is_the_same_to_others(
         "user_arrays.safetensors",
     }
     assert after["created_at"] == before["created_at"]
+    assert after["schema_version"] == before["schema_version"]
     assert after["version"] == "v1"
     smaller = Recommender(layout.bundle("v1"), encoder)
     assert smaller.n_users == model.n_users - 1

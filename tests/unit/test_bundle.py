@@ -85,7 +85,12 @@ def change_schema(paths: BundlePaths) -> None:
             lambda paths: write_manifest(paths, "v2", {}),
             "is of version 'v2', expected 'v1'",
         ),
-        (lambda paths: paths.manifest.write_text('{"schema_version": 1}'), r"manifest\.json is no manifest"),
+        (
+            lambda paths: paths.manifest.write_text('{"schema_version": 1}'),
+            "schema version 1, this program reads 2",
+        ),
+        (lambda paths: paths.manifest.write_text('{"schema_version": 3}'), r"manifest\.json is no manifest"),
+        (lambda paths: paths.manifest.write_text('{"version": "v1"}'), r"manifest\.json is no manifest"),
     ],
 )
 def test_damage_is_refused_and_named(
