@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from jobs.places import place_of, settings_of
 from pipelines.core.config import Config, load_config
@@ -38,15 +38,25 @@ def print_versions(out: str, config: Path | None, *, as_json: bool) -> None:
         pointer = registry.place.pointer()
         _print_json({"versions": found, "earlier": pointer.earlier, "history": pointer.history})
         return
-    table = Table("version", "made", "size", "figure", "in service", "experiments", "schema", "problem")
+    table = Table(
+        Column("version", no_wrap=True),
+        "in service",
+        "MB",
+        Column("figure", no_wrap=True),
+        "A/B tests",
+        "schema",
+    )
     for v in found:
         figure = v["headline"]
         table.add_row(
-            v["version"], v["created_at"] or "", f"{v['bytes'] / 1e6:.1f} MB",
-            "" if figure is None else f"{figure[0]} {figure[1]:.4f}", "yes" if v["is_current"] else "",
-            ", ".join(v["experiments"]), str(v["schema_version"] or ""), v["problem"] or "",
+            v["version"], "yes" if v["is_current"] else "", f"{v['bytes'] / 1e6:.1f}",
+            "" if figure is None else f"{figure[0]} {figure[1]:.4f}",
+            ", ".join(v["experiments"]), str(v["schema_version"] or ""),
         )  # fmt: skip
     console.print(table)
+    for v in found:
+        if v["problem"]:
+            console.print(f"{v['version']}: {v['problem']}")
 
 
 def _summary(version: Version, experiments: Sequence[str]) -> dict[str, Any]:
@@ -84,12 +94,14 @@ def print_version(out: str, config: Path | None, name: str, *, as_json: bool) ->
 
 
 def _figures_table(figures: Mapping[str, float | None]) -> Table:
-    """A row for each metric, a column for each slice."""
-    slices = list(dict.fromkeys(name.split(" ")[0] for name in figures))
-    table = Table("metric", *slices, title="figures on test pairs")
-    for metric in dict.fromkeys(name.split(" ")[1] for name in figures):
-        values = [figures.get(f"{name} {metric}") for name in slices]
-        table.add_row(metric, *("" if value is None else f"{value:.4f}" for value in values))
+    """A row for each slice; of what is measured at several lengths of a list, the longest. `--json` has all."""
+    metrics = list(dict.fromkeys(name.split(" ")[1] for name in figures))
+    lengths = [int(metric.split("@")[1]) for metric in metrics if "@" in metric]
+    shown = [metric for metric in metrics if metric.endswith(f"@{max(lengths, default=0)}")] or metrics
+    table = Table("slice", *shown, title="figures on test pairs")
+    for name in dict.fromkeys(name.split(" ")[0] for name in figures):
+        values = [figures.get(f"{name} {metric}") for metric in shown]
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     return table
 
 

@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipelines.core.layout import Layout
 from pipelines.core.runs import RunRecord, list_runs, read_run
 from pipelines.core.storage import write_text
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
-_SHOWN = 4
 
 
 def print_runs(out: Path, *, as_json: bool) -> None:
@@ -25,18 +25,14 @@ def print_runs(out: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(run) for run in found], indent=2, ensure_ascii=False))
         return
-    table = Table("run", "started", "seconds", "status", "done again", "most memory", "job")
+    whole = partial(Column, no_wrap=True)  # a name that is cut cannot be copied
+    table = Table(whole("run"), whole("began, UTC"), "s", "status", "stages", "peak MB", "job")
     for run in found:
-        done = [stage.stage for stage in run.stages if not stage.reused]
+        n_done = sum(not stage.reused for stage in run.stages)
         table.add_row(
-            run.run_id,
-            _date(run.started),
-            _seconds(run),
-            run.status,
-            ", ".join(done),
-            _most(run),
-            run.job_id or "",
-        )
+            run.run_id, _date(run.started, "%m-%d %H:%M"), _seconds(run), run.status,
+            f"{n_done} of {len(run.stages)}", _most(run), run.job_id or "",
+        )  # fmt: skip
     console.print(table)
 
 
@@ -67,10 +63,12 @@ def print_run(out: Path, run_id: str, svg: Path | None, *, as_json: bool) -> Non
 
 
 def _rows(counts: Mapping[str, int]) -> str:
-    """The largest of them, the others counted."""
-    largest = sorted(counts.items(), key=lambda item: -item[1])[:_SHOWN]
-    shown = ", ".join(f"{name} {n:,}" for name, n in largest)
-    return f"{shown} and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else shown
+    """The largest of them, the others counted; `--json` has all."""
+    if not counts:
+        return ""
+    name, n = max(counts.items(), key=lambda item: item[1])
+    shown = f"{n:,} {name.rsplit('/', 1)[-1].removesuffix('.parquet')}"
+    return f"{shown}, {len(counts) - 1} more" if len(counts) > 1 else shown
 
 
 def _seconds(run: RunRecord) -> str:
@@ -79,8 +77,8 @@ def _seconds(run: RunRecord) -> str:
 
 def _most(run: RunRecord) -> str:
     found = [stage.peak_mb for stage in run.stages if stage.peak_mb is not None]
-    return f"{max(found):,.0f} MB" if found else ""
+    return f"{max(found):,.0f}" if found else ""
 
 
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _date(seconds: float, form: str = "%Y-%m-%d %H:%M:%S UTC") -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
