@@ -16,7 +16,9 @@ from rich.console import Console
 from jobs.data_cli import data_app
 from jobs.experiments_cli import experiments_app
 from jobs.forgetting_cli import forget_app
+from jobs.keys_cli import keys_app
 from jobs.models_cli import models_app
+from jobs.options import ConfigOption, OutOption
 from jobs.policies_cli import policies_app
 from jobs.runs_cli import runs_app
 from pipelines.core.config import load_config, to_toml
@@ -27,7 +29,6 @@ app = typer.Typer(
     help="Recommendations when there is little or nothing to go on.",
 )  # fmt: skip
 app.add_typer(data_app, name="data")
-keys_app = typer.Typer(no_args_is_help=True, help="Keys that callers of the service show.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(policies_app, name="policies")
@@ -37,9 +38,6 @@ app.add_typer(runs_app, name="runs")
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see `kindling config`.")]
-OutOption = Annotated[Path, typer.Option("--out", help="Directory of the build.")]
 
 
 @app.command()
@@ -269,57 +267,6 @@ def serve(out: OutOption, config: ConfigOption = None) -> None:
             service.stop()
         finally:
             shutdown()
-
-
-KeyArgument = Annotated[str, typer.Argument(help="As `kindling keys list` shows it.")]
-
-
-@keys_app.command(name="add")
-def add_key(
-    name: Annotated[str, typer.Argument(help="For people: who will use it.")],
-    out: OutOption,
-    scope: Annotated[list[str] | None, typer.Option(help="read, write or admin; may be repeated.")] = None,
-    days: Annotated[float | None, typer.Option(help="Until it expires; absent: never.")] = None,
-    config: ConfigOption = None,
-) -> None:
-    """Make a key and print it; it is shown this once."""
-    from jobs.stores import store_of
-
-    with store_of(out, config) as (store, _):
-        typer.echo(store.keys.add(name, scope or ["read"], None if days is None else days * 86400))
-
-
-@keys_app.command(name="list")
-def list_keys(out: OutOption, config: ConfigOption = None) -> None:
-    """Print what is known of all keys."""
-    from jobs.keys import print_keys
-    from jobs.stores import store_of
-
-    with store_of(out, config) as (store, _):
-        print_keys(store.keys.all())
-
-
-@keys_app.command(name="rotate")
-def rotate_key(
-    key_id: KeyArgument,
-    out: OutOption,
-    grace_hours: Annotated[float, typer.Option(help="For which the old one goes on opening.")] = 24.0,
-    config: ConfigOption = None,
-) -> None:
-    """Make a key in the place of another and print it."""
-    from jobs.stores import store_of
-
-    with store_of(out, config) as (store, _):
-        typer.echo(store.keys.rotate(key_id, grace_hours * 3600))
-
-
-@keys_app.command(name="revoke")
-def revoke_key(key_id: KeyArgument, out: OutOption, config: ConfigOption = None) -> None:
-    """Delete a key; within five seconds it opens nothing."""
-    from jobs.stores import store_of
-
-    with store_of(out, config) as (store, _):
-        store.keys.revoke(key_id)
 
 
 @app.command(name="config")

@@ -9,13 +9,12 @@ import typer
 from pydantic import ValidationError
 
 from jobs.importing_cli import import_app
+from jobs.options import ConfigOption
 from pipelines.core.config import load_config
 from pipelines.core.errors import InputError
 
 data_app = typer.Typer(no_args_is_help=True, help="Generate, import and check data.")
 data_app.add_typer(import_app, name="import")
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see `kindling config`.")]
 
 
 @data_app.command()

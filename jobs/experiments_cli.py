@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from jobs.options import ConfigOption, OutOption
+
 experiments_app = typer.Typer(
     no_args_is_help=True, help="A/B tests on the users of the service: plan, start, report, stop."
 )
 
-OutOption = Annotated[Path, typer.Option("--out", help="Directory of the build.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; see `kindling config`.")]
 NameArgument = Annotated[str, typer.Argument(help="As `kindling experiments list` shows it.")]
 
 

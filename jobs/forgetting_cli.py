@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from jobs.options import ConfigOption, OutOption
 
 forget_app = typer.Typer(no_args_is_help=True, help="Take a user out of everything that is kept.")
 
@@ -20,8 +21,8 @@ def _forget() -> None:
 @forget_app.command()
 def user(
     user_id: Annotated[str, typer.Argument(help="Theirs.")],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the build.")],
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file; see `kindling config`.")] = None,
+    out: OutOption,
+    config: ConfigOption = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Forget nothing: list every place where the id still is.")
     ] = False,

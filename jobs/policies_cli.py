@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from jobs.options import ConfigOption, OutOption
 
 policies_app = typer.Typer(no_args_is_help=True, help="What lists have earned, and what others would have.")
 
@@ -18,7 +19,7 @@ def _policies() -> None:
 
 @policies_app.command(name="evaluate")
 def evaluate_policies(
-    out: Annotated[Path, typer.Option("--out", help="Directory of the build.")],
+    out: OutOption,
     event: Annotated[
         list[str] | None, typer.Option(help="Kind that counts as a success; may be repeated. Absent: any.")
     ] = None,
@@ -29,7 +30,7 @@ def evaluate_policies(
     clip: Annotated[
         float | None, typer.Option(help="Weights above it count as it: less noise, some bias.", min=1)
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file; see `kindling config`.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Compare policies and versions by the lists that the service has logged and the events that name them."""
     from jobs.policies import judge, print_judged

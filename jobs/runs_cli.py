@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from jobs.options import OutOption
+
 runs_app = typer.Typer(no_args_is_help=True, help="What builds did: time, memory and rows of every stage.")
 
-OutOption = Annotated[Path, typer.Option("--out", help="Directory of the build.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
