@@ -31,7 +31,8 @@ from quality import circumstances
 from service import free_port, make_bundle
 
 from pipelines.core.config import Config, ServeConfig, to_toml
-from serving.store.store import Store, store_url
+from serving.store.connecting import store_url
+from serving.store.store import Store
 
 WRITERS, READERS, EACH, REPLICAS = 4, 4, 5, 2
 GIVE_UP_SECONDS = 300.0

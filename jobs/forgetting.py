@@ -11,7 +11,8 @@ from pipelines.core.config import Config
 from pipelines.core.forgetting import Forgotten
 from pipelines.core.layout import Layout
 from pipelines.core.searching import find_in_files
-from serving.store.store import Store, open_store, store_url
+from serving.store.connecting import store_url
+from serving.store.store import Store, open_store
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 

@@ -12,7 +12,8 @@ from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.config import ServeConfig, load_config
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
-from serving.store.store import Store, open_store, store_url
+from serving.store.connecting import store_url
+from serving.store.store import Store, open_store
 
 
 @contextmanager

@@ -35,7 +35,8 @@ from serving.metrics import Meters
 from serving.mirroring import open_mirror
 from serving.proxy import drain_proxy
 from serving.recommender import Recommender
-from serving.store.store import Store, open_store, store_url
+from serving.store.connecting import store_url
+from serving.store.store import Store, open_store
 
 APP_NAME = "kindling"
 _MOST_THREADS = 8

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.core.layout import Layout
+from serving.store.connecting import store_url
 from serving.store.experiments import Experiment
-from serving.store.store import open_store, store_url
+from serving.store.store import open_store
 
 
 def versions_in_use(running: Iterable[Experiment]) -> dict[str, list[str]]:

@@ -7,8 +7,6 @@ processes use one store.
 from __future__ import annotations
 
 import logging
-import os
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,25 +15,23 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     BindParameter,
-    Engine,
     Row,
     bindparam,
-    create_engine,
     delete,
-    event,
     func,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.core.errors import ArtefactError, ConfigError
+from pipelines.core.errors import ArtefactError
 from pipelines.core.forgetting import user_hash
 from serving.steps import is_step, step
 from serving.store import exposing, upgrading
+from serving.store.connecting import WAIT_SECONDS, connect, make_private
 from serving.store.experiments import Experiments
 from serving.store.forgetting import Forgetting
 from serving.store.impressions import Impressions
@@ -46,8 +42,6 @@ from serving.store.schema import events, forgotten, users
 Outcome = Literal["stored", "duplicate", "conflict"]
 _ROWS_AT_ONCE = 1000
 """Of one statement; SQLite takes 32,766 values."""
-_WAIT_SECONDS = 3
-"""For another writer, a statement, a connection: less than a request may take."""
 _LOG_WAIT_MS = 500
 log = logging.getLogger(__name__)
 
@@ -261,7 +255,7 @@ class Store:
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout={_LOG_WAIT_MS}")
             (is_busy, _, _) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            cursor.execute(f"PRAGMA busy_timeout={1000 * _WAIT_SECONDS}")
+            cursor.execute(f"PRAGMA busy_timeout={1000 * WAIT_SECONDS}")
             if is_busy:
                 log.warning("the store's log could not be emptied; the next deletion or start tries again")
         finally:
@@ -301,34 +295,6 @@ def _event(row: Row[Any]) -> StoredEvent:
     )
 
 
-def store_url(setting: str, out: Path) -> URL:
-    """Where the store is: `serve.store`, or a file of SQLite in the output directory.
-
-    Raises:
-        ConfigError: no address of a store, or one with a password in it.
-
-    """
-    if not setting:
-        return URL.create("sqlite", database=str((out / "store.sqlite").absolute()))
-    try:
-        url = make_url(setting)
-    except ArgumentError:
-        url = None
-    if url is not None and (url.password or any("password" in name.lower() for name in url.query)):
-        raise ConfigError(
-            "serve.store carries a password, and settings are kept with every build. Leave it out, and give it as "
-            "PGPASSWORD or in ~/.pgpass, where PostgreSQL's own programs look for it."
-        )
-    if url is not None and url.database:
-        if url.drivername == "sqlite" and Path(url.database).is_absolute():
-            return url
-        if url.get_backend_name() == "postgresql":
-            return url.set(drivername="postgresql+psycopg")
-    raise ConfigError(
-        "serve.store: expected sqlite:////absolute/path or postgresql://user@host/database; empty: a file in OUT."
-    )
-
-
 def open_store(url: URL) -> Store:
     """The store, its tables made or brought up to date first.
 
@@ -337,7 +303,7 @@ def open_store(url: URL) -> Store:
 
     """
     if url.get_backend_name() == "sqlite":
-        _make_private(Path(str(url.database)))
+        make_private(Path(str(url.database)))
     engine = connect(url, is_patient=True)
     try:
         upgrading.upgrade(engine)
@@ -346,71 +312,3 @@ def open_store(url: URL) -> Store:
         raise ArtefactError(f"the store {url!r} cannot be opened: {e.__cause__ or e}") from e
     finally:
         engine.dispose()
-
-
-def _make_private(path: Path) -> None:
-    """A file for the owner alone; SQLite gives those beside it the same mode."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError as e:
-        raise ArtefactError(f"the store {path} cannot be opened: {e.strerror}. Check serve.store.") from e
-
-
-def connect(url: URL, *, is_patient: bool = False) -> Engine:
-    """An engine as this service wants it; connects to nothing yet. A patient one waits for locks without end."""
-    if url.get_backend_name() == "postgresql":
-        waits: dict[str, Any] = {"connect_timeout": _WAIT_SECONDS}
-        if not is_patient:
-            ms = 1000 * _WAIT_SECONDS
-            waits |= {"options": f"-c statement_timeout={ms} -c lock_timeout={ms}", "tcp_user_timeout": ms}
-        return create_engine(url, pool_pre_ping=True, pool_timeout=_WAIT_SECONDS, connect_args=waits)
-    engine = create_engine(
-        url, pool_timeout=_WAIT_SECONDS, connect_args={"timeout": _WAIT_SECONDS, "isolation_level": None}
-    )
-
-    _hold_to_the_file(engine)
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for a writer
-        cursor.execute("PRAGMA synchronous=FULL")  # what is committed survives the loss of power
-        cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten, not only unlinked
-        cursor.close()
-
-    # Python's module begins no transaction for statements that make tables: half a migration would stay
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-def _hold_to_the_file(engine: Engine) -> None:
-    """Have connections fail where the file of SQLite has gone, and come back where it has.
-
-    By itself SQLite goes on writing to a file that was deleted, which nobody will ever read, and makes an empty one.
-    """
-    path = Path(str(engine.url.database))
-
-    @event.listens_for(engine, "connect")
-    def _note(_connection: object, record: Any) -> None:  # noqa: ANN401
-        record.info["file"] = _identity(path)
-
-    @event.listens_for(engine, "checkout")
-    def _compare(_connection: object, record: Any, _proxy: object) -> None:  # noqa: ANN401
-        if record.info["file"] != _identity(path):
-            raise DisconnectionError("the store's file is another one")
-
-    @event.listens_for(engine, "do_connect")
-    def _see(*_arguments: object) -> None:
-        if not path.exists():
-            raise sqlite3.OperationalError(f"{path} is not there")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.store.store import Store, store_url
+from serving.store.connecting import store_url
+from serving.store.store import Store
 from tests.processes import descendants
 from tests.services import service_of
 

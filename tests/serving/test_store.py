@@ -19,8 +19,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.core.errors import ArtefactError, ConfigError
+from serving.store.connecting import connect, store_url
 from serving.store.schema import metadata
-from serving.store.store import Store, StoredEvent, connect, open_store, store_url
+from serving.store.store import Store, StoredEvent, open_store
 from serving.store.upgrading import upgrade
 from tests.serving.databases import file_store
 
