@@ -21,6 +21,7 @@ from jobs.models_cli import models_app
 from jobs.options import ConfigOption, OutOption
 from jobs.policies_cli import policies_app
 from jobs.runs_cli import runs_app
+from jobs.submitting_cli import jobs_app, submit
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
 
@@ -35,6 +36,8 @@ app.add_typer(policies_app, name="policies")
 app.add_typer(forget_app, name="forget")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
+app.add_typer(jobs_app, name="jobs")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
 
 _STOPPED = 130
 """The status of a command ended by Ctrl-C or SIGTERM, as shells have it."""

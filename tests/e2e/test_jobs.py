@@ -1,15 +1,15 @@
-"""A build submitted as a job to a running cluster, with the command of the README."""
+"""Commands submitted to a running cluster over HTTP: `kindling submit` and `kindling jobs`."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,11 +17,13 @@ import pytest
 
 from pipelines.core.bundle import check_bundle, current_version
 from pipelines.core.layout import Layout
-from tests.conftest import ROOT
+from pipelines.core.runs import list_runs
+from tests.conftest import Finished, kindling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 RAY = str(Path(sys.executable).parent / "ray")
+OPEN = {"RAY_AUTH_MODE": "disabled"}
 
 
 def free_ports(n: int) -> list[int]:
@@ -34,16 +36,11 @@ def free_ports(n: int) -> list[int]:
     return ports
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def cluster_of(temporary: Path, extra: Mapping[str, str]) -> Iterator[str]:
     """`ray start --head` on ports of its own; stopped by its own temporary directory, not `ray stop`."""
-    temporary = tmp_path_factory.mktemp("r")
     gcs, dashboard, client, agent = free_ports(4)
-    env = {
-        **os.environ,
-        "RAY_AUTH_MODE": "disabled",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    env = {**os.environ, **extra, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     env.pop("RAY_ADDRESS", None)
     arguments = [
         RAY, "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
@@ -59,38 +56,104 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 process.kill()
 
 
-def submit(address: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """`ray job submit`, again while the young cluster has no agent to run it yet."""
-    for _ in range(20):
-        done = subprocess.run(
-            [RAY, "job", "submit", "--address", address, *map(str, arguments)],
-            cwd=cwd, capture_output=True, text=True, timeout=400, check=False,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        )  # fmt: skip
-        if "No available agent" not in done.stderr:
-            break
-        time.sleep(2)
-    return done
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with cluster_of(tmp_path_factory.mktemp("r"), OPEN) as address:
+        yield address
 
 
-def test_submitted_build_publishes(
+def submit(address: str, *arguments: str | Path) -> Finished:
+    return kindling("submit", *arguments, "--address", address, env=OPEN)
+
+
+def jobs(address: str, *arguments: str) -> Finished:
+    return kindling("jobs", *arguments, "--address", address, env=OPEN)
+
+
+def test_a_submitted_build_publishes_once(
     cluster: str, tmp_path: Path, small_data: Path, small_config: Path
 ) -> None:
-    # what travels is a checkout: the working directory must not be larger than Ray allows
-    checkout = tmp_path / "checkout"
-    ignored = shutil.ignore_patterns(".venv", ".git", "demo", "__pycache__", ".*_cache", "*.egg-info")
-    shutil.copytree(ROOT, checkout, ignore=ignored)
     out = tmp_path / "out"
-    build = ("kindling", "build", "--data", small_data, "--out", out, "--config", small_config)
-    submitted = submit(cluster, "--working-dir", ".", "--", *build, cwd=checkout)
-    assert submitted.returncode == 0, submitted.stdout[-3000:] + submitted.stderr[-3000:]
-    assert "published" in submitted.stdout
+    build = (
+        "build",
+        "--data",
+        small_data,
+        "--out",
+        out,
+        "--config",
+        small_config,
+        "--id",
+        "of-today",
+        "--wait",
+    )
+    submitted = submit(cluster, *build)
+    assert submitted.status == 0, submitted.out[-3000:] + submitted.err[-3000:]
+    assert "of-today is submitted" in submitted.out
+    assert submitted.out.count("published") == 1
     check_bundle(Layout(out).bundle(current_version(Layout(out))))
     assert json.loads(Layout(out).metrics.read_text())["counts"]["items"] == 240
+    assert [run.job_id for run in list_runs(Layout(out))] == ["of-today"]
+    again = submit(cluster, *build)
+    assert again.status == 0
+    assert "of-today is there already" in again.out
+    assert again.out.count("published") == 1  # what the job printed
+    assert len(list_runs(Layout(out))) == 1
+    assert "of-today" in jobs(cluster, "list").out
+    assert jobs(cluster, "logs", "of-today").out.count("published") == 1
 
 
-def test_a_failing_build_fails_its_job(cluster: str, tmp_path: Path) -> None:
-    build = ("kindling", "build", "--data", tmp_path / "nowhere", "--out", tmp_path / "out")
-    submitted = submit(cluster, "--", *build, cwd=tmp_path)
-    assert submitted.returncode != 0
-    assert "cannot be listed" in submitted.stdout + submitted.stderr
+def test_a_failing_build_fails_with_its_own_status_and_may_be_tried_again(
+    cluster: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "nowhere"
+    build = ("build", "--data", data, "--out", tmp_path / "out", "--id", "failing", "--wait")
+    for _ in range(2):
+        submitted = submit(cluster, *build)
+        assert submitted.status == 3, submitted.out + submitted.err
+        assert "failing is submitted" in submitted.out
+        assert "cannot be listed" in submitted.out
+
+
+def test_a_job_is_stopped_and_goes_on_when_it_is_submitted_again(
+    cluster: str, tmp_path: Path, small_data: Path, small_config: Path
+) -> None:
+    out = tmp_path / "out"
+    build = ("build", "--data", small_data, "--out", out, "--config", small_config, "--id", "stopped")
+    assert submit(cluster, *build, "--until-stage", "split").status == 0
+    deadline = time.monotonic() + 120
+    while not Layout(out).lock.exists():
+        assert time.monotonic() < deadline, jobs(cluster, "list").out
+        time.sleep(0.2)
+    assert jobs(cluster, "stop", "stopped").out == "stopped is stopped\n"
+    assert jobs(cluster, "logs", "stopped").status == 130
+    assert jobs(cluster, "stop", "stopped").out == "stopped had ended\n"
+    finished = submit(cluster, *build, "--until-stage", "split", "--wait")
+    assert finished.status == 0, finished.out + finished.err
+    assert Layout(out).marker("split").is_file()
+
+
+def test_what_is_not_there_is_said(cluster: str) -> None:
+    for command in ("logs", "stop"):
+        found = jobs(cluster, command, "nobody")
+        assert found.status == 3
+        assert "no job 'nobody'" in found.err
+    (port,) = free_ports(1)
+    found = jobs(f"http://127.0.0.1:{port}", "list")
+    assert found.status == 6
+    assert "--address" in found.err
+
+
+def test_a_cluster_that_wants_a_token(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    token, other = tmp_path / "token", tmp_path / "other"
+    token.write_text("a" * 64)
+    other.write_text("b" * 64)
+    known = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    with cluster_of(tmp_path_factory.mktemp("t"), known) as address:
+        for env in (OPEN, known | {"RAY_AUTH_TOKEN_PATH": str(other)}):
+            refused = kindling("jobs", "list", "--address", address, env=env)
+            assert refused.status == 6, refused.out + refused.err
+            assert "token" in refused.err
+        build = ("build", "--data", tmp_path / "nowhere", "--out", tmp_path / "out", "--wait")
+        submitted = kindling("submit", *build, "--address", address, env=known)
+        assert submitted.status == 3, submitted.out + submitted.err
+        assert "cannot be listed" in submitted.out
