@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.core.config import ServeConfig
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, UnknownError
 from serving.overload import Admission
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ def add_errors(app: FastAPI, limits: ServeConfig) -> None:
 
     @app.exception_handler(InputError)
     async def bad_input(request: Request, error: InputError) -> Response:
+        if isinstance(error, UnknownError):
+            return problem(request, 404, "It is not there", str(error))
         return problem(request, 422, "The request cannot be answered as given", str(error))
 
     @app.exception_handler(RequestValidationError)

@@ -23,6 +23,10 @@ class InputError(KindlingError):
     exit_code = 3
 
 
+class UnknownError(InputError):
+    """What the caller names is not there."""
+
+
 class BusyError(KindlingError):
     """Another build holds this output directory, or somebody else changes what is in service."""
 

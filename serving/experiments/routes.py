@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -13,7 +15,10 @@ from serving.experiments.definition import Definition, Name, Traffic
 from serving.experiments.participation import Participation
 from serving.experiments.report import Report, make_report
 from serving.experiments.versions import OtherVersions
+from serving.problems import PROBLEMS
 from serving.store.experiments import Experiment, Experiments
+
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: PROBLEMS[422]}
 
 
 class StartBody(Definition):
@@ -100,19 +105,19 @@ def add_experiments(
         participation.look_again()
         return answer(found)
 
-    @router.get("/experiments/{name}", response_model=Report)
+    @router.get("/experiments/{name}", response_model=Report, responses=_UNKNOWN)
     async def report(name: Name) -> Report:
         """What came of it so far. Look as often as you like: the always-valid intervals allow it."""
         return await run_in_threadpool(make_report, experiments, name)
 
-    @router.put("/experiments/{name}/traffic", response_model=ExperimentAnswer)
+    @router.put("/experiments/{name}/traffic", response_model=ExperimentAnswer, responses=_UNKNOWN)
     async def set_traffic(name: Name, body: TrafficBody) -> ExperimentAnswer:
         """Let it have more or fewer users; who stays in it keeps their variant."""
         found = await run_in_threadpool(experiments.set_traffic, name, body.traffic)
         participation.look_again()
         return answer(found)
 
-    @router.post("/experiments/{name}/stop", response_model=ExperimentAnswer)
+    @router.post("/experiments/{name}/stop", response_model=ExperimentAnswer, responses=_UNKNOWN)
     async def stop(name: Name, body: StopBody) -> ExperimentAnswer:
         """End it, everybody has the control from within seconds; or name the winner of one that was ended without."""
         found = await run_in_threadpool(experiments.stop, name, body.winner)

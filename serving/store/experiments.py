@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, Row, insert, select, text, update
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, UnknownError
 from pipelines.core.experiments.assignment import Slots, is_in, reallocate, share_of, slot_of
 from pipelines.core.experiments.comparison import Sums
 from serving.experiments.definition import Definition, Metric, Variant
@@ -216,7 +216,7 @@ def _find(connection: Connection, name: str) -> Experiment | None:
 def _known(connection: Connection, name: str) -> Experiment:
     found = _find(connection, name)
     if found is None:
-        raise InputError(f"there is no experiment '{name[:80]}'. `kindling experiments list` shows them.")
+        raise UnknownError(f"there is no experiment '{name[:80]}'. `kindling experiments list` shows them.")
     return found
 
 

@@ -237,7 +237,7 @@ def test_what_is_not_there_cannot_be_stopped(client: TestClient) -> None:
         client.get("/v1/experiments/none"),
         client.put("/v1/experiments/none/traffic", json={"traffic": 0.5}),
     ):
-        check_problem(answer, 422, "no experiment 'none'")
+        check_problem(answer, 404, "no experiment 'none'")
     begin(client)
     check_problem(client.post("/v1/experiments/variety/stop", json={"winner": "x"}), 422, "control, new")
     assert client.post("/v1/experiments/variety/stop", json={}).json()["winner"] is None
