@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def import_movielens(sources: Sources, to: Path, *, overwrite: bool) -> None:
     def make(work: Staging) -> Made:
         return Made(movielens.import_movielens(open_files(path), work, bars), movielens.CONFIG)
 
-    _run("movielens", found, to, {}, make, overwrite=overwrite)
+    _print(run_import("movielens", found, to, {}, make, overwrite=overwrite))
 
 
 def import_amazon(sources: Sources, to: Path, *, rated_only: bool, overwrite: bool) -> None:
@@ -66,7 +66,9 @@ def import_amazon(sources: Sources, to: Path, *, rated_only: bool, overwrite: bo
         kinds = amazon.find_sources(list(found.values()))
         return Made(amazon.import_amazon(kinds, work, bars, rated_only=rated_only), amazon.CONFIG)
 
-    _run("amazon-reviews-2023", found, to, {"rated_only": rated_only}, make, overwrite=overwrite)
+    _print(
+        run_import("amazon-reviews-2023", found, to, {"rated_only": rated_only}, make, overwrite=overwrite)
+    )
 
 
 def options_of(
@@ -106,19 +108,7 @@ def import_generic(
         return Made(*generic.import_generic(paths, options, work, bars))
 
     said = {**vars(options), "given": sorted(map(str, options.given.items())), "tables": dict(given)}
-    _run("generic", found, to, said, make, overwrite=overwrite)
-
-
-def _run(
-    importer: str,
-    found: Mapping[str, Path],
-    to: Path,
-    options: Mapping[str, object],
-    make: Callable[[Staging], Made],
-    *,
-    overwrite: bool,
-) -> None:
-    _print(run_import(importer, found, to, options, make, overwrite=overwrite))
+    _print(run_import("generic", found, to, said, make, overwrite=overwrite))
 
 
 def _print(imported: Imported) -> None:

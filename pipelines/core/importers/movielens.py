@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -60,23 +61,15 @@ def import_movielens(files: Files, work: Staging, bars: Bars) -> list[Tally]:
 
 
 def _write_films(found: Found, work: Staging) -> Tally:
-    tally, seen = Tally("films"), set[str]()
     words = _film_tags(found)
     from_files = {"tags": ("tags.csv", "tags.dat"), "imdb_id": ("links.csv",), "tmdb_id": ("links.csv",)}
     absent = {name for name, files in from_files.items() if not any(found.path(file) for file in files)}
     schema = pa.schema([column for column in _FILMS if column.name not in absent])
-    with table_writer(work.tables / "items.parquet", schema) as out:
-        for film, line in films(found):
-            tally.read += 1
-            if film is None:
-                tally.reject("the line has not the columns of a film", line)
-            elif film["item_id"] in seen:
-                tally.reject("its id was there already", line)
-            else:
-                seen.add(film["item_id"])
-                out.add_row({**film, "tags": words.get(film["item_id"])})
-    tally.check()
-    return tally
+    tagged = (
+        (None if film is None else {**film, "tags": words.get(film["item_id"])}, line)
+        for film, line in films(found)
+    )
+    return _write_entities("film", "item_id", tagged, work.tables / "items.parquet", schema)
 
 
 def _film_tags(found: Found) -> dict[str, list[str]]:
@@ -91,17 +84,24 @@ def _film_tags(found: Found) -> dict[str, list[str]]:
 
 
 def _write_users(found: Found, work: Staging) -> Tally:
-    tally, seen = Tally("users"), set[str]()
-    with table_writer(work.tables / "users.parquet", _USERS) as out:
-        for user, line in users(found):
+    return _write_entities("user", "user_id", users(found), work.tables / "users.parquet", _USERS)
+
+
+def _write_entities(
+    what: str, key: str, rows: Iterable[tuple[dict[str, Any] | None, str]], path: Path, schema: pa.Schema
+) -> Tally:
+    """The first row of each id; None stands for a line that could not be read."""
+    tally, seen = Tally(f"{what}s"), set[str]()
+    with table_writer(path, schema) as out:
+        for row, line in rows:
             tally.read += 1
-            if user is None:
-                tally.reject("the line has not the columns of a user", line)
-            elif user["user_id"] in seen:
+            if row is None:
+                tally.reject(f"the line has not the columns of a {what}", line)
+            elif row[key] in seen:
                 tally.reject("its id was there already", line)
             else:
-                seen.add(user["user_id"])
-                out.add_row(user)
+                seen.add(row[key])
+                out.add_row(row)
     tally.check()
     return tally
 
