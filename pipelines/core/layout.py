@@ -72,6 +72,16 @@ class Layout:
         return self.root / "forgotten.parquet"
 
     @property
+    def incumbent(self) -> Path:
+        """JSON: the version that a rebuild is measured against, see `core.incumbent`; absent in a plain build."""
+        return self.root / "incumbent.json"
+
+    @property
+    def collected(self) -> Path:
+        """What the service was told until this build began, see `core.collected`; absent where there is no service."""
+        return self.root / "collected"
+
+    @property
     def error(self) -> Path:
         """Traceback of the last failure that nobody had expected."""
         return self.root / "error.txt"
