@@ -273,8 +273,8 @@ def stored(out: Path) -> Counter[str]:
     store = Store(store_url("", out))
     found, seq = Counter[str](), 0
     while part := list(store.read_from(seq, 10_000)):
-        found.update(event.event_id for _, event in part)
-        seq = part[-1][0]
+        found.update(event.event_id for event in part)
+        seq = part[-1].seq
     store.close()
     return found
 

@@ -52,22 +52,25 @@ def build(
     until_stage: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
 ) -> None:
     """Build and publish a recommender from tables; what did not change is reused."""
-    from jobs.forgetting import note_forgotten
+    from jobs.collecting import collect
     from jobs.models import prune_after_build
     from jobs.summary import print_build
     from pipelines.cluster import shutdown
+    from pipelines.core.incumbent import Incumbent
     from pipelines.core.layout import Layout
     from pipelines.flow import build as run_build
+    from pipelines.flow import exclusive
     from pipelines.progress import Progress
 
-    settings = load_config(config)
-    note_forgotten(settings, Layout(out.resolve()))
-    with _terminate_cleanly():
+    settings, layout = load_config(config), Layout(out.resolve())
+    with _terminate_cleanly(), exclusive(layout):
         try:
+            collect(settings, layout)
+            Incumbent.clear(layout)
             outcomes = run_build(
                 settings,
                 data,
-                out.resolve(),
+                layout.root,
                 from_stage=from_stage,
                 until_stage=until_stage,
                 progress=Progress(settings.logs),
@@ -75,7 +78,7 @@ def build(
         finally:
             shutdown()
     if outcomes[-1].stage == "publish":
-        prune_after_build(settings, Layout(out.resolve()))
+        prune_after_build(settings, layout)
     print_build(outcomes, out)
 
 

@@ -1,6 +1,7 @@
 """Raw tables in, clean tables and rejects out.
 
-Reads: items, interactions and, where they are there, users and relations under `--data`.
+Reads: items, interactions and, where they are there, users and relations under `--data`; what the service was told
+until the build began (`core.collected`).
 Writes: `tables/{items,users,interactions,relations}`, `rejects/`, the id lists, `report.json`.
 
 Ray Data spreads the chunks of every table over the cluster; each task reads, checks and cleans its chunk and
@@ -15,6 +16,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,15 +26,18 @@ import pyarrow.parquet as pq
 import ray
 
 from pipelines.core import tables
+from pipelines.core.collected import Collected
 from pipelines.core.config import Config
 from pipelines.core.enough import problems
 from pipelines.core.errors import InputError
 from pipelines.core.forgetting import Forgotten
 from pipelines.core.layout import Layout
-from pipelines.core.readers import Chunk, cut_chunks, find_files, read_chunk
+from pipelines.core.left_out import LeftOut
+from pipelines.core.readers import Chunk, SourceFile, cut_chunks, find_files, read_chunk
 from pipelines.core.schema import REJECTS, TABLES, TableName
 from pipelines.core.storage import part_name, part_paths, write_json, write_table
-from pipelines.core.validate import check_entities, check_interactions, check_relations
+from pipelines.core.told import check_told, tell_items, tell_users
+from pipelines.core.validate import Checked, check_entities, check_interactions, check_relations
 from pipelines.core.vectors import VectorLengths
 from pipelines.progress import Progress
 
@@ -60,6 +65,8 @@ def fingerprint(config: Config, layout: Layout, data: str) -> str:
             )
     listed: dict[str, object] = {t: [vars(f) for f in fs] for t, fs in files.items()}
     listed["forgotten"] = Forgotten.read(layout.forgotten).digest()
+    if told := Collected.read(layout):
+        listed["told"] = told.digest
     return hashlib.blake2b(json.dumps(listed, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
@@ -70,17 +77,24 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         InputError: an empty table, a missing column, no text at all, too few users, too many rejects.
 
     """
-    chunks = {t: cut_chunks(data, t, find_files(data, _name(config, t))) for t in TABLES}
+    files = {t: find_files(data, _name(config, t)) for t in TABLES}
+    chunks = {t: cut_chunks(data, t, files[t]) for t in TABLES}
     counts: dict[str, Counter[str]] = {}
-    forgotten = ray.put(Forgotten.read(layout.forgotten))
-    with progress.bar("reading", sum(map(len, chunks.values()))) as advance:
+    told = Collected.read(layout)
+    told_chunks = _told_chunks(told, len(chunks["interactions"]))
+    withdrawn = told.withdrawn if told else pa.array([], pa.string())
+    left_out = ray.put(LeftOut(Forgotten.read(layout.forgotten), withdrawn))
+    with progress.bar("reading", sum(map(len, chunks.values())) + len(told_chunks)) as advance:
         for table in ("items", "users"):
-            counts[table] = _map_chunks(chunks[table], EntityTask(config, layout, forgotten), advance)
+            counts[table] = _map_chunks(chunks[table], EntityTask(config, layout, left_out), advance)
+            if told:
+                counts[table] += _count(_tell.remote(config, layout, table, len(chunks[table]), files[table]))
             vectors = tuple(config.data.vectors) if table == "items" else ()
             counts[table] += _count(_merge_entities.remote(layout, table, vectors))
-        among_items = PairTask(config, layout, _load_ids.remote(layout, "items"), forgotten)
+        among_items = PairTask(config, layout, _load_ids.remote(layout, "items"), left_out)
         counts["interactions"] = _map_chunks(chunks["interactions"], among_items, advance)
         counts["relations"] = _map_chunks(chunks["relations"], among_items, advance)
+        counts["interactions"] += _map_chunks(told_chunks, ToldTask(among_items), advance)
     counts["relations"] += _count(_merge_relations.remote(layout))
     listed = _count(_list_users.remote(layout))
     n_active = listed.pop("active")
@@ -99,6 +113,33 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         **({"relations": counts["relations"]["kept"]} if chunks["relations"] else {}),
         "rejected": sum(c["rejected"] for c in counts.values()),
     }
+
+
+def _told_chunks(told: Collected | None, first: int) -> list[Chunk]:
+    """Of the service's events, numbered after those of the caller's tables."""
+    if told is None:
+        return []
+    uri = str(told.root)
+    chunks = cut_chunks(uri, "interactions", find_files(uri, "interactions"))
+    return [replace(chunk, number=first + chunk.number) for chunk in chunks]
+
+
+@ray.remote
+def _tell(
+    config: Config, layout: Layout, table: TableName, number: int, files: Sequence[SourceFile]
+) -> dict[str, int]:
+    """Put what the service was told of items or users into their staged parts, and in one more of this number."""
+    told = Collected.read(layout)
+    assert told is not None  # noqa: S101 - the caller has read it
+    target = _staged(layout, table) / part_name(number)
+    paths = [path for path in part_paths(_staged(layout, table)) if path != target]
+    if table == "users":
+        return dict(tell_users(paths, target, told))
+    written = {file.path: file.mtime_ns / 1e9 for file in files}
+    counts, rejects = tell_items(paths, target, told, written, config)
+    if rejects.num_rows:
+        write_table(layout.rejects / "items" / "told.parquet", rejects)
+    return dict(counts)
 
 
 def _name(config: Config, table: TableName) -> str:
@@ -123,14 +164,14 @@ def _staged(layout: Layout, table: TableName | Literal["active_users"]) -> Path:
 class EntityTask:
     """Cleans chunks of items or users; a plain callable for Ray Data."""
 
-    def __init__(self, config: Config, layout: Layout, forgotten: ray.ObjectRef) -> None:
-        """Keep what every chunk needs; whom to forget stays in the object store until a task asks."""
-        self.config, self.layout, self.forgotten = config, layout, forgotten
+    def __init__(self, config: Config, layout: Layout, left_out: ray.ObjectRef) -> None:
+        """Keep what every chunk needs; whom to leave out stays in the object store until a task asks."""
+        self.config, self.layout, self.left_out = config, layout, left_out
 
     def __call__(self, chunk: Chunk) -> Counter[str]:
         """Read, check and store one chunk; returns its counts."""
         table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
-        checked = check_entities(chunk, table, bad, self.config, ray.get(self.forgotten))
+        checked = check_entities(chunk, table, bad, self.config, ray.get(self.left_out))
         return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
 
 
@@ -138,24 +179,43 @@ class PairTask:
     """Cleans chunks of interactions or relations against the known items."""
 
     def __init__(
-        self, config: Config, layout: Layout, known_items: ray.ObjectRef, forgotten: ray.ObjectRef
+        self, config: Config, layout: Layout, known_items: ray.ObjectRef, left_out: ray.ObjectRef
     ) -> None:
         """Keep what every chunk needs; ids stay in the object store until a task asks."""
-        self.config, self.layout, self.known_items, self.forgotten = config, layout, known_items, forgotten
+        self.config, self.layout, self.known_items, self.left_out = config, layout, known_items, left_out
 
     def __call__(self, chunk: Chunk) -> Counter[str]:
         """Read, check and store one chunk; returns its counts."""
         table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
         known_items = ray.get(self.known_items)
-        if chunk.table == "relations":
-            checked = check_relations(chunk, table, bad, self.config, known_items)
-            clean = checked.table
-        else:  # those of relations are counted when duplicates are merged
-            checked = check_interactions(chunk, table, bad, self.config, known_items, ray.get(self.forgotten))
-            checked.counts["kept"] = checked.table.num_rows
-            clean, users = tables.encode_users(checked.table)
-            write_table(_staged(self.layout, "active_users") / part_name(chunk.number), users)
-        return _store(self.layout, chunk, clean, checked.rejects, checked.counts)
+        left_out = ray.get(self.left_out)
+        if chunk.table == "relations":  # those kept are counted when duplicates are merged
+            checked = check_relations(chunk, table, bad, self.config, known_items, left_out)
+            return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
+        checked = check_interactions(chunk, table, bad, self.config, known_items, left_out)
+        return _store_interactions(self.layout, chunk, checked)
+
+
+class ToldTask:
+    """Cleans chunks of what users did with the service."""
+
+    def __init__(self, beside: PairTask) -> None:
+        """With what the caller's interactions are cleaned with."""
+        self.beside = beside
+
+    def __call__(self, chunk: Chunk) -> Counter[str]:
+        """Read, check and store one chunk; returns its counts."""
+        table, _ = read_chunk(chunk)
+        known_items = ray.get(self.beside.known_items)
+        checked = check_told(chunk, table, self.beside.config, known_items)
+        return _store_interactions(self.beside.layout, chunk, checked)
+
+
+def _store_interactions(layout: Layout, chunk: Chunk, checked: Checked) -> Counter[str]:
+    checked.counts["kept"] = checked.table.num_rows
+    clean, users = tables.encode_users(checked.table)
+    write_table(_staged(layout, "active_users") / part_name(chunk.number), users)
+    return _store(layout, chunk, clean, checked.rejects, checked.counts)
 
 
 def _store(
@@ -169,7 +229,7 @@ def _store(
 
 
 def _map_chunks(
-    chunks: Sequence[Chunk], task: EntityTask | PairTask, advance: Callable[[int], None]
+    chunks: Sequence[Chunk], task: Callable[[Chunk], Counter[str]], advance: Callable[[int], None]
 ) -> Counter[str]:
     """Apply `task` to every chunk through Ray Data, one block a chunk; the sum of the counts."""
     if not chunks:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pipelines.core.bundle import (
     finish_directory,
     write_manifest,
 )
+from pipelines.core.collected import Collected
 from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
@@ -61,8 +63,9 @@ _STAGES = ("ingest", "split", "finetune", "embed", "attributes", "profile", "fac
 
 
 def fingerprint(config: Config, layout: Layout, data: str) -> str:  # noqa: ARG001 - one shape for all stages
-    """Hash of whom to forget: versions of before may know them, though the tables do not."""
-    return Forgotten.read(layout.forgotten).digest()
+    """Hash of whom to forget: versions of before may know them, though the tables do not. And what the store told."""
+    told = Collected.read(layout)
+    return Forgotten.read(layout.forgotten).digest() + (told.digest if told else "")
 
 
 def intact(layout: Layout) -> bool:
@@ -78,6 +81,8 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     """Assemble, check in, bring it to the registry where there is one, point to it. Deletes no older version."""
     markers = {name: read_json(layout.marker(name)) for name in _STAGES}
     made_from = {name: marker["output"] for name, marker in markers.items()} | {"config": to_toml(config)}
+    if told := Collected.read(layout):
+        made_from["told"] = told.digest
     digest = hashlib.blake2b(json.dumps(made_from, sort_keys=True).encode(), digest_size=4).hexdigest()
     places = [Folder(layout), *([open_place(config.publish.registry)] if config.publish.registry else [])]
     gone = {name for place in places for name in (*place.pointer().removing, *place.pointer().removed)}
@@ -153,6 +158,7 @@ def _assemble(
             "encoder": {"model": config.encoder.model, "fingerprint": encoder_fingerprint(config.encoder)},
             "data": {"source": data, "fingerprint": markers["ingest"]["output"]},
             "counts": read_json(layout.ingest_report),
+            **({"store": asdict(told.point)} if (told := Collected.read(layout)) else {}),
         }
         write_manifest(paths, version, facts)
         finish_directory(temporary, layout.bundle(version))

@@ -112,7 +112,8 @@ def told(request: Request, person: Person) -> Request:
     return replace(
         request,
         user_text=request.user_text or person.description,
-        stored=[Event(e.item_id, e.event, e.weight) for e in person.events],
+        stored=[Event(e.item_id, e.event, e.weight, e.seq) for e in person.events],
+        store_id=person.store_id,
         passed=person.passed,
         forgotten_at=person.forgotten_at,
     )

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
 from pipelines.core.errors import InputError
+from pipelines.core.records import to_row
 from pipelines.core.schema import TEXT
 from pipelines.core.text import clean_text
 from serving.answering import Current, in_service
@@ -24,7 +25,6 @@ from serving.catalogue_bodies import (
 from serving.limits import check_count, check_text
 from serving.metadata import describe, scripts
 from serving.recommender import Recommender
-from serving.records import to_row
 from serving.store.store import Store
 
 

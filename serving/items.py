@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Query
 from starlette.concurrency import run_in_threadpool
 
 from pipelines.core.config import ServeConfig
+from pipelines.core.records import Row, own_columns, to_row
 from serving.answering import Current, in_service
 from serving.bodies import (
     FIELDS,
@@ -27,7 +28,7 @@ from serving.bodies import (
 from serving.limits import check_count, check_text
 from serving.metadata import to_json
 from serving.problems import PROBLEMS
-from serving.records import Row, own_columns, to_row
+from serving.recommender import Recommender
 from serving.steps import Watch, in_thread
 from serving.store.store import Store
 
@@ -78,7 +79,7 @@ def add_item_changes(reading: APIRouter, writing: APIRouter, current: Current, s
     @reading.get("/items/{item_id:id}", response_model=ItemFields, responses=_UNKNOWN)
     async def get_item(item_id: Id) -> ItemFields:
         """What is known of an item: as built, with what callers have said since."""
-        return await run_in_threadpool(_known_item, item_id)
+        return await run_in_threadpool(_known_item, in_service(current), store, item_id)
 
     @writing.put("/items/{item_id:id}", response_model=ItemFields)
     async def put_item(item_id: Id, body: ItemFieldsBody) -> ItemFields:
@@ -91,7 +92,7 @@ def add_item_changes(reading: APIRouter, writing: APIRouter, current: Current, s
             to_row, item_id, body.fields, model.catalogue.bundle.table, model.config
         )  # as every replica will
         await run_in_threadpool(store.items.put, item_id, body.fields)
-        return await run_in_threadpool(_known_item, item_id)
+        return await run_in_threadpool(_known_item, in_service(current), store, item_id)
 
     @writing.patch("/items/{item_id:id}", response_model=ItemFields, responses=_UNKNOWN)
     async def patch_item(item_id: Id, body: ItemFieldsBody) -> ItemFields:
@@ -102,7 +103,7 @@ def add_item_changes(reading: APIRouter, writing: APIRouter, current: Current, s
         is_known = model.catalogue.is_built(item_id)
         if not await run_in_threadpool(store.items.patch, item_id, body.fields, is_known=is_known):
             raise _no_item(item_id)
-        return await run_in_threadpool(_known_item, item_id)
+        return await run_in_threadpool(_known_item, in_service(current), store, item_id)
 
     @writing.delete("/items/{item_id:id}", response_model=Withdrawn)
     async def withdraw_item(item_id: Id) -> Withdrawn:
@@ -110,19 +111,25 @@ def add_item_changes(reading: APIRouter, writing: APIRouter, current: Current, s
         await run_in_threadpool(store.items.withdraw, item_id)
         return Withdrawn(item_id=item_id)
 
-    def _known_item(item_id: str) -> ItemFields:
-        model, said = in_service(current), store.items.get(item_id)
-        if said is not None and said.fields is None:
-            raise _no_item(item_id)
-        built = model.catalogue.built(item_id)
-        columns = own_columns(model.catalogue.bundle.table, model.config)
-        fields = {} if built is None or (said and said.is_whole) else _told(built, columns)
-        if said is None and built is None:
-            raise _no_item(item_id)
-        if said is not None and said.fields is not None:
-            fields |= said.fields
-        given = {name: value for name, value in fields.items() if value is not None}
-        return ItemFields(item_id=item_id, fields=given)
+
+def _known_item(model: Recommender, store: Store, item_id: str) -> ItemFields:
+    """As built, with what callers have said since.
+
+    Raises:
+        HTTPException: there is no such item.
+
+    """
+    said, built = store.items.get(item_id), model.catalogue.built(item_id)
+    if built is not None and said is not None and said.change <= model.store_point.of(store.store_id).items:
+        said = None  # the version was built with it, and with what the tables have said since
+    if (said is None and built is None) or (said is not None and said.fields is None):
+        raise _no_item(item_id)
+    columns = own_columns(model.catalogue.bundle.table, model.config)
+    fields = {} if built is None or (said and said.is_whole) else _told(built, columns)
+    if said is not None and said.fields is not None:
+        fields |= said.fields
+    given = {name: value for name, value in fields.items() if value is not None}
+    return ItemFields(item_id=item_id, fields=given)
 
 
 def _told(built: Row, columns: Iterable[str]) -> Row:

@@ -25,10 +25,10 @@ from pipelines.core.als import confidences, prior_share, row_regularization
 from pipelines.core.blend import features, item_vectors
 from pipelines.core.errors import InputError
 from pipelines.core.foldin import Profile, fold_in
+from pipelines.core.records import Row, own_columns, to_row
 from pipelines.core.schema import IS_HIDDEN, N_INTERACTIONS, N_WANTED, TEXT
 from serving.catalogue import Items
 from serving.recommender import Recommender
-from serving.records import Row, own_columns, to_row
 from serving.store.items import StoredItem
 
 FloatArray = npt.NDArray[np.float32]

@@ -87,7 +87,9 @@ class _View:
         self._most_events = most_events
         self._late = LateItems(base)
         self._model = base
-        self._change = self._seq = 0
+        known = base.store_point.of(store.store_id)
+        self._change = known.items
+        self._seq = self._built_to = known.events
         self._changes: dict[str, StoredItem] = {}
         self._touched: dict[str, FirstEvents] = {}
         self._last_forgotten = 0.0
@@ -120,7 +122,10 @@ class _View:
             found = {item.item_id: item for item in part}
             self._changes |= found
             self._is_changed = True
-            self._to_solve |= self._unknown & found.keys()
+            # of what the version has not, events may be known that were there before it was built
+            self._to_solve |= {
+                item for item in found if item in self._unknown or item not in self.base.catalogue
+            }
             self._unknown -= found.keys()
             self._change = part[-1].change
 
@@ -130,8 +135,8 @@ class _View:
         while last != self._seq:
             last = self._seq
             found = set()
-            for seq, event in self._store.read_from(last, _AT_ONCE):
-                self._seq = seq
+            for event in self._store.read_from(last, _AT_ONCE):
+                self._seq = event.seq
                 found.add(event.item_id)
             self._to_solve |= {item for item in found if not self._has_behaviour(item)}
 
@@ -153,9 +158,15 @@ class _View:
                 continue
             missing = [user for user in weights if user not in factors]
             for user, person in self._store.people(missing, self._most_events).items():
-                stored = [Event(e.item_id, e.event, e.weight) for e in person.events]
+                stored = [Event(e.item_id, e.event, e.weight, e.seq) for e in person.events]
                 factors[user] = placed.user_factor(
-                    Request(user, person.description, stored=stored, forgotten_at=person.forgotten_at)
+                    Request(
+                        user,
+                        person.description,
+                        stored=stored,
+                        store_id=person.store_id,
+                        forgotten_at=person.forgotten_at,
+                    )
                 )
             self._touched[item_id] = FirstEvents(
                 np.stack([factors[user] for user in weights]),
@@ -176,6 +187,6 @@ class _View:
         now = time.monotonic()
         if now - self._all_solved_at < _AGAIN_SECONDS or self._seq == self._all_solved_to:
             return False
-        self._share_here = min(1.0, self._store.n_users() / max(1, self.base.n_users))
+        self._share_here = min(1.0, self._store.n_users(self._built_to) / max(1, self.base.n_users))
         self._all_solved_at, self._all_solved_to = now, self._seq
         return True

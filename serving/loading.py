@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pipelines.core.blend import item_vectors
 from pipelines.core.bundle import BundlePaths, check_bundle
 from pipelines.core.bundle_arrays import check_items
+from pipelines.core.collected import StorePoint
 from pipelines.core.config import Config, load_config
 from pipelines.core.encoder import Encoder, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
@@ -89,7 +90,8 @@ def load(root: Path, encoder: Encoder | None, threads: int) -> Loaded:
     config, maps = load_config(paths.config), load_maps(paths)
     catalogue, popularity = _load_items(paths, config, maps, threads)
     encoder = encoder or _load_encoder(paths, config, manifest)
-    users = Users(config, paths, encoder, maps, catalogue.bundle.profiles.shape)
+    point = StorePoint.of_manifest(manifest)
+    users = Users(config, paths, encoder, maps, catalogue.bundle.profiles.shape, point)
     return Loaded(manifest, config, maps, catalogue, popularity, encoder, users)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipelines.core.audience import place_item
 from pipelines.core.bundle import BundlePaths, check_manifest, current_version
+from pipelines.core.collected import StorePoint
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import InputError
 from pipelines.core.foldin import row_precision
@@ -66,6 +67,7 @@ class Recommender:
         loaded = load(root, encoder, threads)
         self.manifest, self.config = loaded.manifest, loaded.config
         self.version: str = self.manifest["version"]
+        self.store_point = StorePoint.of_manifest(self.manifest)
         self.catalogue, self.popularity = loaded.catalogue, loaded.popularity
         self.encoder, self.users = loaded.encoder, loaded.users
         self._maps = loaded.maps

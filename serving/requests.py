@@ -21,12 +21,14 @@ class Event:
         item_id: with what.
         event: kind, a key of data.event_weights; absent counts as weight 1.
         weight: times the kind's weight.
+        seq: its number in a store; 0: it is in none.
 
     """
 
     item_id: str
     event: str | None = None
     weight: float = 1.0
+    seq: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Request:
         user_text: who the user says they are.
         query: what they look for now.
         events: what they did that the bundle does not know, oldest first.
-        stored: what the store knows that they did; what this version does not know of it is passed over.
+        stored: what a store knows that they did; what the version was built with counts once, and what it does not
+            know is passed over.
+        store_id: of that store.
         passed: items that were shown to them, with what is added to the confidence that they are not wanted, see
             `pipelines.core.passing`; those that they have touched are left out.
         forgotten_at: what the bundle knows of them from before must not be used; None: all may be.
@@ -61,6 +65,7 @@ class Request:
     query: str | None = None
     events: Sequence[Event] = ()
     stored: Sequence[Event] = ()
+    store_id: str | None = None
     passed: Mapping[str, float] = field(default_factory=dict)
     forgotten_at: float | None = None
     among: Sequence[str] | None = None

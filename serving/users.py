@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ from pipelines.core.als import confidences, prior_share, row_regularization
 from pipelines.core.blend import amounts, blend, pad, text_profile
 from pipelines.core.bundle import BundlePaths
 from pipelines.core.bundle_arrays import check_maps, check_users
+from pipelines.core.collected import StorePoint
 from pipelines.core.config import Config
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import InputError
@@ -54,6 +55,7 @@ class Users:
         encoder: Encoder,
         maps: dict[str, npt.NDArray[Any]],
         shape: tuple[int, ...],
+        point: StorePoint,
     ) -> None:
         """Load them.
 
@@ -63,9 +65,11 @@ class Users:
             encoder: that the bundle was made with.
             maps: see `load_maps`.
             shape: (I, E) of the items' profiles.
+            point: up to where the version knows the store.
 
         """
         self.config = config
+        self.point = point
         self.encoder = encoder
         users = read_table(paths.users)
         self.arrays = read_tensors(paths.user_arrays)
@@ -148,7 +152,7 @@ class Users:
         items = catalogue.current(items)
         touched, old = items, merge_events(items, amounts)
         merged, new_take_part = old, False
-        events = [*(e for e in request.stored if self._knows_event(e, catalogue)), *request.events]
+        events = [*self._later(request, catalogue), *request.events]
         acted = items
         if events:
             new_items, new_amounts = self._new_events(events, catalogue)
@@ -200,6 +204,14 @@ class Users:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
         cut = slice(self.arrays["indptr"][row], self.arrays["indptr"][row + 1])
         return self.arrays["indices"][cut].astype(np.int64), self.arrays["weights"][cut]
+
+    def _later(self, request: Request, catalogue: Catalogue) -> Iterator[Event]:
+        """What is stored of who asks and can be made use of, less what their history in this version has of it."""
+        built_to = self.point.of(request.store_id).events
+        for event in request.stored:
+            is_new = not 0 < event.seq <= built_to or not catalogue.is_built(event.item_id)
+            if is_new and self._knows_event(event, catalogue):
+                yield event
 
     def _knows_event(self, event: Event, catalogue: Catalogue) -> bool:
         known = event.event is None or event.event in self.config.data.event_weights

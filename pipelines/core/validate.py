@@ -22,8 +22,8 @@ from pipelines.core.columns import (
 )
 from pipelines.core.config import Config
 from pipelines.core.errors import InputError
-from pipelines.core.forgetting import NOBODY, Forgotten
 from pipelines.core.ids import row_numbers
+from pipelines.core.left_out import NOTHING, LeftOut
 from pipelines.core.privacy import scrub_personal_data
 from pipelines.core.readers import Chunk, is_csv
 from pipelines.core.schema import (
@@ -91,19 +91,8 @@ def rename_columns(table: pa.Table, columns: dict[str, str], chunk: Chunk) -> pa
     return table
 
 
-def _without(forgotten: Forgotten, chunk: Chunk, table: pa.Table, counts: Counter[str]) -> pa.Table:
-    """Leave out, and count, the rows of users who are to be forgotten, before any of them could become a reject."""
-    if not forgotten or not table.num_rows:
-        return table
-    unsaid = Rejects(chunk, table)
-    timestamps = timestamp_values(table, unsaid) if chunk.table == "interactions" else None
-    gone = forgotten.concerns(id_values(table, USER_ID, unsaid), timestamps)
-    counts["forgotten"] = int(gone.sum())
-    return table.filter(pa.array(~gone))
-
-
 def check_entities(
-    chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Config, forgotten: Forgotten = NOBODY
+    chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Config, left_out: LeftOut = NOTHING
 ) -> Checked:
     """Clean a chunk of items or users: ids checked, text composed (and scrubbed for users), metadata kept.
 
@@ -111,9 +100,7 @@ def check_entities(
     Duplicate ids are not looked for here: they may lie in other chunks.
     """
     counts: Counter[str] = Counter(read=table.num_rows + len(bad))
-    table = rename_columns(table, config.data.columns, chunk)
-    if chunk.table == "users":
-        table = _without(forgotten, chunk, table, counts)
+    table = left_out.apply(chunk, rename_columns(table, config.data.columns, chunk), counts)
     rejects = Rejects(chunk, table)
     id_column = ID_COLUMN[chunk.table]
     for name in set(RESERVED).intersection(table.column_names):
@@ -156,14 +143,14 @@ def check_entities(
 
 def check_interactions(
     chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Config, item_ids: pa.Array,
-    forgotten: Forgotten = NOBODY,
+    left_out: LeftOut = NOTHING,
 ) -> Checked:  # fmt: skip
     """Clean a chunk of interactions: ids, known items, weights times event weights, timestamps.
 
     The result follows `schema.INTERACTIONS`.
     """
     counts: Counter[str] = Counter(read=table.num_rows + len(bad))
-    table = _without(forgotten, chunk, rename_columns(table, config.data.columns, chunk), counts)
+    table = left_out.apply(chunk, rename_columns(table, config.data.columns, chunk), counts)
     rejects = Rejects(chunk, table)
     if not table.num_rows:
         return Checked(
@@ -209,15 +196,16 @@ def check_interactions(
 
 
 def check_relations(
-    chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Config, item_ids: pa.Array
-) -> Checked:
+    chunk: Chunk, table: pa.Table, bad: list[BadRow], config: Config, item_ids: pa.Array,
+    left_out: LeftOut = NOTHING,
+) -> Checked:  # fmt: skip
     """Clean a chunk of relations: two known items that differ, and a name.
 
     The result follows `schema.RELATIONS`. Duplicates are not looked for here: they may lie in other chunks.
     """
-    table = rename_columns(table, config.data.columns, chunk)
-    rejects = Rejects(chunk, table)
     counts: Counter[str] = Counter(read=table.num_rows + len(bad))
+    table = left_out.apply(chunk, rename_columns(table, config.data.columns, chunk), counts)
+    rejects = Rejects(chunk, table)
     if not table.num_rows:
         return Checked(
             RELATIONS.empty_table(), rejects.to_table(table, bad, []), counts + Counter(rejected=len(bad))

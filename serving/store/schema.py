@@ -51,6 +51,17 @@ forgotten = Table(
     comment="users whose history in a published version must not be used, nor learnt from again",
 )
 
+identity = Table(
+    "identity",
+    metadata,
+    Column(
+        "store_id",
+        String(32),
+        primary_key=True,
+        comment="by chance, once: numbers of events are of this store",
+    ),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -37,7 +37,7 @@ from serving.store.forgetting import Forgetting
 from serving.store.impressions import Impressions
 from serving.store.items import ItemChanges
 from serving.store.keys import Keys
-from serving.store.schema import events, forgotten, users
+from serving.store.schema import events, forgotten, identity, users
 
 Outcome = Literal["stored", "duplicate", "conflict"]
 _ROWS_AT_ONCE = 1000
@@ -61,7 +61,7 @@ _NEWEST_OF = (
     .order_by(events.c.seq.desc())
     .limit(bindparam("most"))
 )
-_N_USERS = select(func.count(func.distinct(events.c.user_id)))
+_N_USERS = select(func.count(func.distinct(events.c.user_id))).where(events.c.seq > bindparam("seq"))
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791012)")
 _SAID = select(users.c.user_id, users.c.description).where(users.c.user_id.in_(_wanted))
 _GONE = select(forgotten.c.user_hash, forgotten.c.forgotten_at).where(forgotten.c.user_hash.in_(_wanted))
@@ -79,6 +79,7 @@ class StoredEvent:
         weight: times the kind's weight.
         occurred_at: seconds since 1970, UTC; None: when it is received.
         request_id: of the list that it came of; None: not told.
+        seq: its number in the store; 0: it has none yet.
 
     """
 
@@ -89,6 +90,7 @@ class StoredEvent:
     weight: float = 1.0
     occurred_at: float | None = None
     request_id: str | None = None
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass
@@ -99,6 +101,7 @@ class Person:
         description: what they say of themselves; None: nothing is stored.
         forgotten_at: what a published version knows of them from before must not be used; None: they never were.
         events: the newest, oldest first.
+        store_id: of the store that says so.
         passed: items that were shown to them, see `Request.passed`; filled in by whoever wants it.
 
     """
@@ -106,6 +109,7 @@ class Person:
     description: str | None = None
     forgotten_at: float | None = None
     events: list[StoredEvent] = field(default_factory=list)
+    store_id: str = ""
     passed: dict[str, float] = field(default_factory=dict)
 
 
@@ -128,6 +132,8 @@ class Store:
         self._is_postgresql = self._engine.dialect.name == "postgresql"
         self.items = ItemChanges(self._engine, self._alone)
         self._insert = (postgresql if self._is_postgresql else sqlite).insert
+        with self._engine.connect() as connection:
+            self.store_id: str = connection.execute(select(identity.c.store_id)).scalar_one()
         self._empty_log()
 
     def close(self) -> None:
@@ -144,7 +150,7 @@ class Store:
 
         """
         now = time.time()
-        rows = [vars(e) | {"received_at": now} for e in given]
+        rows = [{n: v for n, v in vars(e).items() if n != "seq"} | {"received_at": now} for e in given]
         fresh: set[str] = set()
         with self._engine.begin() as connection:
             self._alone(connection)
@@ -176,7 +182,7 @@ class Store:
 
     def people(self, user_ids: Sequence[str], most: int) -> dict[str, Person]:
         """What is stored of these users, and of each the newest `most` events."""
-        found = {user_id: Person() for user_id in user_ids}
+        found = {user_id: Person(store_id=self.store_id) for user_id in user_ids}
         wanted = list(found)
         with step("look_up", len(wanted)), self._engine.connect() as connection:
             for user_id in wanted:  # one after the other: a limit for each, whatever they have
@@ -201,16 +207,16 @@ class Store:
     def merge(self, user_id: str, former_id: str) -> int:
         """Give a user all that is stored of another, who then is nobody: a visitor who has logged in.
 
-        What the user says of themselves stays; what the visitor said takes its place only where there is nothing.
+        What the user says of themselves stays; what the visitor said takes its place only where there is nothing. Moved
+        events get new numbers: a version that knows all events up to a number does not know these of this user.
 
         Returns:
             Number of events that have moved.
 
         """
         with self._engine.begin() as connection:
-            moved = connection.execute(
-                update(events).where(events.c.user_id == former_id).values(user_id=user_id)
-            ).rowcount
+            self._alone(connection)
+            moved = self._move_events(connection, user_id, former_id)
             self.impressions.move(connection, user_id, former_id)
             said = connection.execute(select(users).where(users.c.user_id == former_id)).first()
             if said is not None:
@@ -222,6 +228,17 @@ class Store:
                 connection.execute(delete(users).where(users.c.user_id == former_id))
             exposing.merge(connection, user_id, former_id)
         return moved
+
+    def _move_events(self, connection: Connection, user_id: str, former_id: str) -> int:
+        theirs = events.c.user_id == former_id
+        # a statement that writes comes first: see `ItemChanges._begin`
+        connection.execute(update(events).where(events.c.event_id == "").values(user_id=user_id))
+        rows = connection.execute(select(events).where(theirs).order_by(events.c.seq)).mappings().all()
+        connection.execute(delete(events).where(theirs))
+        moved = [{n: v for n, v in row.items() if n != "seq"} | {"user_id": user_id} for row in rows]
+        for start in range(0, len(moved), _ROWS_AT_ONCE):
+            connection.execute(self._insert(events).values(moved[start : start + _ROWS_AT_ONCE]))
+        return len(moved)
 
     @is_step("change_user")
     def forget(self, user_id: str) -> int:
@@ -270,17 +287,17 @@ class Store:
                 found[item_id] = [_event(row) for row in reversed(rows)]
         return found
 
-    def n_users(self) -> int:
-        """How many users have events."""
+    def n_users(self, seq: int) -> int:
+        """How many users have events with numbers above `seq`."""
         with self._engine.connect() as connection:
-            return int(connection.execute(_N_USERS).scalar_one())
+            return int(connection.execute(_N_USERS, {"seq": seq}).scalar_one())
 
-    def read_from(self, seq: int, most: int) -> Iterator[tuple[int, StoredEvent]]:
+    def read_from(self, seq: int, most: int) -> Iterator[StoredEvent]:
         """At most so many events with numbers above `seq`, in their order."""
         statement = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(most)
         with self._engine.connect() as connection:
             for row in connection.execute(statement):
-                yield row.seq, _event(row)
+                yield _event(row)
 
     def _by_id(self, connection: Connection, event_ids: Sequence[str]) -> Iterator[StoredEvent]:
         wanted = list(dict.fromkeys(event_ids))
@@ -291,7 +308,14 @@ class Store:
 
 def _event(row: Row[Any]) -> StoredEvent:
     return StoredEvent(
-        row.event_id, row.user_id, row.item_id, row.event, row.weight, row.occurred_at, row.request_id
+        row.event_id,
+        row.user_id,
+        row.item_id,
+        row.event,
+        row.weight,
+        row.occurred_at,
+        row.request_id,
+        row.seq,
     )
 
 

@@ -90,7 +90,7 @@ def test_no_acknowledged_event_is_lost_when_replicas_are_killed(
         writer.join()
     expected = [event for writer in writers for event in writer.acknowledged]
     store = Store(store_url("", built_copy))
-    stored = [event.event_id for _, event in store.read_from(0, 1_000_000)]
+    stored = [event.event_id for event in store.read_from(0, 1_000_000)]
     assert sorted(stored) == sorted(expected)
 
     # and every one of them counts in the next list, whichever replica makes it

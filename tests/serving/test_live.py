@@ -19,12 +19,12 @@ from fastapi.testclient import TestClient
 from pipelines.core.blend import features
 from pipelines.core.bundle import BundlePaths
 from pipelines.core.errors import InputError
+from pipelines.core.records import check_fields, to_row
 from pipelines.core.storage import read_tensors
 from serving.api import create_app
 from serving.catalogue import Catalogue
 from serving.live import LiveRecommender
 from serving.recommender import Recommender
-from serving.records import check_fields, to_row
 from serving.requests import Event, Request
 from serving.store.store import Store, StoredEvent
 from tests.serving.shop import CONFIG, Shop

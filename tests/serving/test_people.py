@@ -227,7 +227,7 @@ def test_a_visitor_who_logs_in_takes_their_clicks_along(client: TestClient) -> N
     assert client.post("/v1/users/anna/merge", json={"former_id": "visitor"}).json()["moved_events"] == 1
     assert client.post("/v1/users/anna/merge", json={"former_id": "visitor"}).json()["moved_events"] == 0
     found = client.get("/v1/users/anna").json()
-    assert [event["event_id"] for event in found["events"]] == ["e1", "e2", "e3"]
+    assert [event["event_id"] for event in found["events"]] == ["e2", "e1", "e3"]  # as they became hers
     assert found["description"] == "I like tea"
 
 

@@ -135,12 +135,12 @@ def test_nothing_of_the_forgotten_is_left_in_the_files(tmp_path: Path) -> None:
 def test_reading_on_from_a_number(store: Store) -> None:
     store.add(events(*range(5)))
     first = list(store.read_from(0, 3))
-    rest = list(store.read_from(first[-1][0], 3))
-    assert [event for _, event in (*first, *rest)] == events(*range(5))
+    rest = list(store.read_from(first[-1].seq, 3))
+    assert [*first, *rest] == events(*range(5))
     store.forget(A)
     store.add(events(7, user=B))
-    ((number, _),) = store.read_from(rest[-1][0], 3)  # a number is not given twice
-    assert number > rest[-1][0]
+    (late,) = store.read_from(rest[-1].seq, 3)  # a number is not given twice
+    assert late.seq > rest[-1].seq
 
 
 def _write(url: URL, name: str, acknowledged: Connection) -> None:
@@ -256,7 +256,7 @@ def test_numbers_come_in_the_order_in_which_they_can_be_read(store: Store, url: 
             for w in range(4)
         ]
         while not all(future.done() for future in writing) or len(seen) < 100:
-            seen += [number for number, _ in store.read_from(seen[-1] if seen else 0, 1000)]
+            seen += [event.seq for event in store.read_from(seen[-1] if seen else 0, 1000)]
     assert len(seen) == 100
     assert seen == sorted(seen)
 

@@ -14,6 +14,7 @@ from pipelines.core.config import Config
 from pipelines.core.errors import ArtefactError
 from pipelines.core.forgetting import NOBODY, Forgotten, sweep_embeddings, user_hash
 from pipelines.core.layout import Layout
+from pipelines.core.left_out import LeftOut
 from pipelines.core.readers import Chunk
 from pipelines.core.schema import ROW, TableName
 from pipelines.core.searching import find_in_files
@@ -29,8 +30,8 @@ def check(table: TableName, columns: dict[str, object], forgotten: Forgotten) ->
     rows = rows.append_column(ROW, pa.array(range(1, rows.num_rows + 1), pa.int64()))
     chunk = Chunk(table, 0, "data", f"data/{table}.jsonl", None, 0)
     if table == "interactions":
-        return check_interactions(chunk, rows, [], Config(), pa.array(["a"]), forgotten)
-    return check_entities(chunk, rows, [], Config(), forgotten)
+        return check_interactions(chunk, rows, [], Config(), pa.array(["a"]), LeftOut(forgotten))
+    return check_entities(chunk, rows, [], Config(), LeftOut(forgotten))
 
 
 def test_rows_of_who_is_forgotten_are_left_out_and_counted() -> None:

@@ -53,6 +53,11 @@ class DataConfig(Section):
     max_reject_share: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.05, description="the build stops when a larger share of a table's rows is rejected"
     )
+    service_events: bool = Field(
+        True,
+        description="take events from the service's store into a build; false: the tables have them already, all that "
+        "the store has when the build begins",
+    )
     text_only: bool = Field(
         False, description="true: build without behaviour when there are no interactions, from text alone"
     )

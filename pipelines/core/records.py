@@ -1,9 +1,10 @@
-"""An item as a caller describes it, made into a row as a build would: the same checks, the same cleaning."""
+"""Items as callers of the service describe them, made into rows as a build would: checked and cleaned alike."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,8 @@ from pipelines.core.schema import IS_HIDDEN, ITEM_ID, N_INTERACTIONS, N_WANTED, 
 from pipelines.core.validate import check_entities
 
 Row = dict[str, Any]
+SOURCE = "the service"
+"""Where rows are from that no file of the caller's has."""
 _MADE = frozenset({ITEM_ID, TEXT, *RESERVED})
 """Columns that nobody gives."""
 _WRONG = (pa.ArrowException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -43,7 +46,7 @@ def check_fields(fields: Mapping[str, Any], columns: Mapping[str, pa.DataType]) 
                 f"fields: no column {name[:80]!r} that can be given; expected some of {', '.join(sorted(columns))}. "
                 "A new column comes with the next build."
             )
-        _array(name, value, columns[name])
+        _read_as(name, value, columns[name])
 
 
 def to_row(
@@ -62,25 +65,67 @@ def to_row(
         InputError: a build would reject the item; says why.
 
     """
+    check_fields(fields, own_columns(table, config))
+    (row,) = to_rows([Change(item_id, fields, beside)], table, config)
+    if isinstance(row, str):
+        raise InputError(f"item {item_id[:80]!r}: {row}")
+    return row
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is said of one item, see `to_row`."""
+
+    item_id: str
+    fields: Mapping[str, Any]
+    beside: Row | None = None
+
+
+def to_rows(changes: Sequence[Change], table: pa.Table, config: Config) -> list[Row | str]:
+    """The same for many: rows, or why a build would reject them. Fields of columns that `table` has not are left."""
     columns = own_columns(table, config)
-    check_fields(fields, columns)
-    kept = {name: pa.array([beside[name]], columns[name]) for name in columns} if beside else {}
-    given = kept | {name: _array(name, value, columns[name]) for name, value in fields.items()}
-    one = pa.table({ITEM_ID: pa.array([item_id], pa.string()), **given, ROW: pa.array([1], pa.int64())})
-    chunk = Chunk("items", 0, "", "the service", None, 0)
-    checked = check_entities(chunk, one, [], config)
-    if checked.rejects.num_rows:
-        raise InputError(f"item {item_id[:80]!r}: {checked.rejects.column('reason')[0].as_py()}")
-    (row,) = checked.table.to_pylist()
-    known = {name: row.get(name) for name in table.column_names}
-    return known | {IS_HIDDEN: bool(row[IS_HIDDEN]), N_INTERACTIONS: 0, N_WANTED: 0}
+    found: list[Row | str] = []
+    given: list[Row] = []
+    for change in changes:
+        try:
+            said = {n: _read_as(n, v, columns[n]) for n, v in change.fields.items() if n in columns}
+        except InputError as e:
+            found.append(str(e))
+            continue
+        beside = {name: change.beside[name] for name in columns} if change.beside else {}
+        given.append({**beside, **said, ITEM_ID: change.item_id, ROW: len(found)})
+        found.append("")
+    if given:
+        names = dict.fromkeys(name for row in given for name in row)
+        kinds = {**columns, ITEM_ID: pa.string(), ROW: pa.int64()}
+        chunk = Chunk("items", 0, "", SOURCE, None, 0)
+        told = pa.Table.from_pylist(given, pa.schema([(name, kinds[name]) for name in names]))
+        checked = check_entities(chunk, told, [], config)
+        for place, reason in zip(
+            checked.rejects.column("row").to_pylist(),
+            checked.rejects.column("reason").to_pylist(),
+            strict=True,
+        ):
+            found[place] = reason
+        for row in checked.table.to_pylist():
+            known = {name: row.get(name) for name in table.column_names}
+            found[row["_row"]] = known | {IS_HIDDEN: bool(row[IS_HIDDEN]), N_INTERACTIONS: 0, N_WANTED: 0}
+    return found
 
 
-def _array(name: str, value: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN401 - what JSON can say
+def _read_as(name: str, value: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 - what JSON can say
+    """A value of its column, as Arrow takes it.
+
+    Raises:
+        InputError: it is none of this kind.
+
+    """
     try:
-        return pa.array([_read(value, kind)], kind)
+        read = _read(value, kind)
+        pa.array([read], kind)
     except _WRONG as e:
         raise InputError(f"fields: {name} is {str(value)[:80]!r}, expected {_how(kind)}.") from e
+    return read
 
 
 def _how(kind: pa.DataType) -> str:
