@@ -116,9 +116,12 @@ def build(
     *,
     from_stage: str | None = None,
     until_stage: str | None = None,
+    goes_on: Callable[[str], bool] = lambda _stage: True,
     progress: Progress | None = None,
 ) -> list[Outcome]:
     """Run every stage whose inputs changed, up to `until_stage`; from `from_stage` on run regardless.
+
+    Before each stage `goes_on` is asked with its name; the build ends where it says no.
 
     Raises:
         BusyError: another build is running in `out`.
@@ -131,7 +134,8 @@ def build(
     progress = progress or Progress(quiet=True)
     first, last = _stage_number(from_stage, 0), _stage_number(until_stage, len(STAGES) - 1)
     with exclusive(layout), recording(layout, data) as recorder:
-        return _run_stages(config, data, layout, progress, (first if from_stage else None, last), recorder)
+        window = (first if from_stage else None, last)
+        return _run_stages(config, data, layout, progress, window, goes_on, recorder)
 
 
 def measure(
@@ -222,6 +226,7 @@ def _run_stages(
     layout: Layout,
     progress: Progress,
     window: tuple[int | None, int],
+    goes_on: Callable[[str], bool],
     recorder: Recorder,
 ) -> list[Outcome]:
     forced_from, last = window
@@ -229,6 +234,8 @@ def _run_stages(
         shutil.rmtree(leftover, ignore_errors=True)
     outcomes: list[Outcome] = []
     for number, stage in enumerate(STAGES[: last + 1]):
+        if not goes_on(stage.name):
+            break
         if stage.name == _FITTED:  # not earlier: a tuning, or tables that cannot be read, must not change it
             _remember(layout, config, data)
         seen = _as_seen_by(stage, config, layout)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,9 @@ from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.forgetting import Forgotten, forget_in_versions
+from pipelines.core.incumbent import Incumbent
 from pipelines.core.index import build_index, wants_index
+from pipelines.core.kinds import kinds_of_pairs
 from pipelines.core.layout import Layout, ModelName
 from pipelines.core.pairs import read_pairs, wanted_counts
 from pipelines.core.registry.folder import Folder
@@ -43,7 +46,15 @@ from pipelines.core.registry.place import Place
 from pipelines.core.registry.registry import Registry, open_place
 from pipelines.core.rules import check_rules
 from pipelines.core.runs import program_version, running_ids
-from pipelines.core.schema import FORGOTTEN_AT, N_INTERACTIONS, TABLES, USER_ID
+from pipelines.core.schema import (
+    EVENT,
+    FORGOTTEN_AT,
+    ITEM_IDX,
+    N_INTERACTIONS,
+    TABLES,
+    USER_ID,
+    USER_IDX,
+)
 from pipelines.core.storage import (
     part_paths,
     read_json,
@@ -135,7 +146,7 @@ def _assemble(
     with progress.bar("assembling the bundle", 5) as advance:
         vectors = sorted(config.data.vectors)
         for ref in [
-            _write_items.remote(layout, model, paths, vectors), _write_users.remote(layout, model, paths)
+            _write_items.remote(layout, model, paths, vectors), _write_users.remote(config, layout, model, paths)
         ]:  # fmt: skip
             ray.get(ref)
             advance(1)
@@ -158,6 +169,7 @@ def _assemble(
             "encoder": {"model": config.encoder.model, "fingerprint": encoder_fingerprint(config.encoder)},
             "data": {"source": data, "fingerprint": markers["ingest"]["output"]},
             "counts": read_json(layout.ingest_report),
+            **({"rebuilt": asdict(incumbent)} if (incumbent := Incumbent.read(layout)) else {}),
             **({"store": asdict(told.point)} if (told := Collected.read(layout)) else {}),
         }
         write_manifest(paths, version, facts)
@@ -232,7 +244,7 @@ def _write_index(config: Config, paths: BundlePaths) -> None:
 
 
 @ray.remote
-def _write_users(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
+def _write_users(config: Config, layout: Layout, model: ModelName, paths: BundlePaths) -> None:
     ids = pq.read_table(layout.ids("users"))
     n_items = pq.read_metadata(layout.ids("items")).num_rows
     history = read_pairs(layout.pairs(model, "user"), "user", 0, ids.num_rows, n_items)
@@ -242,9 +254,15 @@ def _write_users(layout: Layout, model: ModelName, paths: BundlePaths) -> None:
         "indptr": history.indptr.astype(np.int64),
         "indices": history.indices.astype(np.int32),
         "weights": history.data,
+        "kinds": kinds_of_pairs(history, _interactions(layout), config.data.event_weights),
     }
     write_tensors(paths.user_arrays, arrays)
     write_table(paths.users, _with_moments(ids, Forgotten.read(layout.forgotten)))
+
+
+def _interactions(layout: Layout) -> Iterator[pa.Table]:
+    for path in part_paths(layout.tables / "interactions"):
+        yield pq.read_table(path, columns=[USER_IDX, ITEM_IDX, EVENT])
 
 
 def _with_moments(ids: pa.Table, forgotten: Forgotten) -> pa.Table:

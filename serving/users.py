@@ -20,6 +20,7 @@ from pipelines.core.config import Config
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import InputError
 from pipelines.core.foldin import FoldedUser, Profile, build_profile, fold_in
+from pipelines.core.kinds import hidden_bits
 from pipelines.core.lexical import load as load_lexical
 from pipelines.core.passing import Evidence, with_passed
 from pipelines.core.rules import Rules
@@ -34,6 +35,7 @@ from serving.understanding import Known, Words, merge_events
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 _MOST_TEXTS = 4096
 """Whose profiles are remembered: 8 MB at 512 numbers each."""
 
@@ -43,7 +45,7 @@ class Users:
 
     Attributes:
         rows: of the users of the build, by id.
-        arrays: `own_texts` (U, E) and the history as `indptr`, `indices`, `weights`.
+        arrays: `own_texts` (U, E) and the history as `indptr`, `indices`, `weights`, in new bundles `kinds`.
         maps: the text maps A and B (E + 1, F), the means (E,), the gramians (F, F).
 
     """
@@ -150,7 +152,7 @@ class Users:
             words = np.concatenate([self.arrays["own_texts"][row][None], words])
         items, amounts = self._history(row)
         items = catalogue.current(items)
-        touched, old = items, merge_events(items, amounts)
+        touched, old = items[self._is_hidden(row, rules)], merge_events(items, amounts)
         merged, new_take_part = old, False
         events = [*self._later(request, catalogue), *request.events]
         acted = items
@@ -158,7 +160,7 @@ class Users:
             new_items, new_amounts = self._new_events(events, catalogue)
             acted = np.concatenate([items, new_items])
             hides = [rules is None or rules.hides(event.event) for event in events]
-            touched = np.concatenate([items, new_items[hides]])
+            touched = np.concatenate([touched, new_items[hides]])
             merged = merge_events(acted, np.concatenate([amounts, new_amounts]))
             new_take_part = not (np.array_equal(merged[0], old[0]) and np.array_equal(merged[1], old[1]))
         if rules is not None and not rules.settings.hide_seen:
@@ -204,6 +206,14 @@ class Users:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
         cut = slice(self.arrays["indptr"][row], self.arrays["indptr"][row + 1])
         return self.arrays["indices"][cut].astype(np.int64), self.arrays["weights"][cut]
+
+    def _is_hidden(self, row: int | None, rules: Rules | None) -> BoolArray | slice:
+        """Which items of a user's history the rules keep out of their lists."""
+        if row is None or rules is None or not rules.settings.hide_events or "kinds" not in self.arrays:
+            return slice(None)
+        bits = hidden_bits(self.config.data.event_weights, rules.hides)
+        found = self.arrays["kinds"][self.arrays["indptr"][row] : self.arrays["indptr"][row + 1]] & bits
+        return np.asarray(found != 0)
 
     def _later(self, request: Request, catalogue: Catalogue) -> Iterator[Event]:
         """What is stored of who asks and can be made use of, less what their history in this version has of it."""

@@ -72,7 +72,10 @@ class BundlePaths:
 
     @property
     def user_arrays(self) -> Path:
-        """Safetensors: `factors` (U, F), `own_texts` (U, E'), history as `indptr`, `indices`, `weights`."""
+        """Safetensors: `factors` (U, F), `own_texts` (U, E'), history as `indptr`, `indices`, `weights`, `kinds`.
+
+        Kinds of events are bits, see `core.kinds`; bundles of before do not have them.
+        """
         return self.root / "user_arrays.safetensors"
 
     @property

@@ -47,6 +47,8 @@ def check_users(paths: BundlePaths, users: pa.Table, arrays: Arrays, n_items: in
     _check_columns(paths.users, users, {USER_ID: pa.string()})
     _check_ids(paths.users, users.column(USER_ID))
     _fit(paths.user_arrays, arrays, _USERS, {"U": users.num_rows, "P": users.num_rows + 1, "E": width})
+    if "kinds" in arrays:  # bundles of before have none
+        _fit(paths.user_arrays, arrays, {"kinds": "N"}, {"N": len(arrays["indices"])})
     starts, rows = arrays["indptr"], arrays["indices"]
     if starts[0] != 0 or starts[-1] != len(rows) or (np.diff(starts) < 0).any():
         raise _wrong(

@@ -33,6 +33,12 @@ class BusyError(KindlingError):
     exit_code = 4
 
 
+class ReleaseRefused(KindlingError):
+    """A rebuilt version is not fit to take the place of the one in service, which stays."""
+
+    exit_code = 6
+
+
 class ArtefactError(KindlingError):
     """Something on storage is absent, incomplete or not what its manifest says."""
 

@@ -16,11 +16,13 @@ class Incumbent:
     Attributes:
         version: the one in service, whole under `Layout.bundle`.
         is_warm: whether factors start from its own; otherwise from nothing, as in a plain build.
+        full_at: when factors last started from nothing, this time or on the way to the version in service; ISO 8601.
 
     """
 
     version: str
     is_warm: bool
+    full_at: str = ""
 
     @classmethod
     def read(cls, layout: Layout) -> Incumbent | None:

@@ -77,6 +77,11 @@ class Layout:
         return self.root / "incumbent.json"
 
     @property
+    def rebuild_record(self) -> Path:
+        """JSON: what became of the last rebuild."""
+        return self.root / "rebuild.json"
+
+    @property
     def collected(self) -> Path:
         """What the service was told until this build began, see `core.collected`; absent where there is no service."""
         return self.root / "collected"

@@ -275,6 +275,15 @@ def test_what_was_seen(model: Recommender, shop: Shop) -> None:
     assert seen() == given | shown_history
     assert seen(hide_seen=False) == set()
     assert seen(hide_events=["purchase"]) == {"item-000061", "item-000062"} | shown_history
+    views = copy.copy(model)
+    views.users = copy.copy(model.users)
+    n_pairs = len(model.users.arrays["indices"])
+    bit = kind_bits(model.config.data.event_weights)["view"]
+    views.users.arrays = model.users.arrays | {"kinds": np.full(n_pairs, bit)}
+    bought = set(ids(under(views, hide_events=["purchase"]).recommend(request)))
+    assert history - hidden - {"item-000061", "item-000062"} <= bought, "they have only looked at these"
+    assert not bought & {"item-000061", "item-000062"}
+    assert not (history & set(ids(under(views).recommend(request))))
     scores = {i.item_id: i.score for i in model.recommend(request)}
     free = {i.item_id: i.score for i in under(model, hide_seen=False).recommend(request)}
     assert scores.items() <= free.items(), "what is shown changes, not what is known"

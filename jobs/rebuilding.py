@@ -1,0 +1,214 @@
+"""`kindling rebuild`: what came since the last build, built as a difference, and published only through the gate.
+
+    store and tables -> stages -> drift, release gate -> publish, or the version in service stays
+
+Nothing here is lost when it is killed: the same command goes on with the stages that are done.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs import alerting
+from jobs.collecting import collect
+from jobs.drifting import measure_drift
+from jobs.models import prune_after_build
+from jobs.release import check_release
+from pipelines.core.bundle import BundlePaths, current_version
+from pipelines.core.config import Config, to_toml
+from pipelines.core.errors import ArtefactError, BusyError, ReleaseRefused
+from pipelines.core.incumbent import Incumbent
+from pipelines.core.layout import Layout
+from pipelines.core.storage import read_json, write_json
+from pipelines.flow import build, exclusive
+from pipelines.progress import Progress
+from serving.mirroring import fetch_current
+
+Result = Literal["published", "unchanged", "refused"]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What became of a rebuild.
+
+    Attributes:
+        outcome: unchanged: tables, store and settings are those of the version in service.
+        version: in service now.
+        former: in service before; None: there was none, and nothing was compared.
+        is_full: whether factors started from nothing.
+        reasons: why it was refused.
+        seconds: in all.
+        texts_encoded: that no earlier build had.
+        counts: of clean rows, by table.
+        figures: of the release gate, see `OUT/release/report.json`.
+
+    """
+
+    outcome: Result
+    version: str
+    former: str | None
+    is_full: bool
+    reasons: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    texts_encoded: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def rebuild(
+    config: Config,
+    data: str,
+    out: Path,
+    *,
+    night: date | None = None,
+    full: bool | None = None,
+    progress: Progress | None = None,
+) -> Rebuilt:
+    """Build what is new, measure it against the version in service, and publish it if nothing speaks against that.
+
+    The caller has Ray shut down afterwards.
+
+    Args:
+        config: of the build.
+        data: the caller's tables.
+        out: directory of the build.
+        night: that it is done for; None: now.
+        full: whether factors start from nothing; None: every `rebuild.full_every_days`.
+        progress: for people.
+
+    Raises:
+        BusyError: another build is running there.
+        KindlingError: whatever a stage has to say about its input; the version in service stays.
+
+    """
+    layout, progress, began = Layout(out), progress or Progress(quiet=True), time.monotonic()
+    with exclusive(layout):
+        try:
+            found = _Rebuild(config, data, layout, progress).run(_moment(night), full)
+        except BusyError:
+            raise
+        except Exception as e:
+            facts = {"data": data, "error": f"{type(e).__name__}: {e}"}
+            alerting.send(config.alerts, layout, "build_failed", f"the rebuild in {out.name} failed", facts)
+            raise
+        found = Rebuilt(**{**asdict(found), "seconds": round(time.monotonic() - began, 1)})
+        _tell(config, layout, found)
+        write_json(layout.rebuild_record, asdict(found))
+    return found
+
+
+def _moment(night: date | None) -> datetime:
+    return datetime.now(UTC) if night is None else datetime(night.year, night.month, night.day, tzinfo=UTC)
+
+
+def _tell(config: Config, layout: Layout, found: Rebuilt) -> None:
+    before = read_json(layout.rebuild_record) if layout.rebuild_record.is_file() else {}
+    if found.outcome == "refused":
+        facts = {"in_service": found.version, "reasons": found.reasons}
+        alerting.send(config.alerts, layout, "release_refused", "a rebuilt version was refused", facts)
+    elif found.outcome == "published" and before.get("outcome") == "refused":
+        facts = {"in_service": found.version}
+        alerting.send(config.alerts, layout, "rebuild_recovered", "rebuilds are published again", facts)
+
+
+class _Rebuild:
+    """One rebuild, from the store to the pointer."""
+
+    def __init__(self, config: Config, data: str, layout: Layout, progress: Progress) -> None:
+        self.config = config
+        self.data = data
+        self.layout = layout
+        self.progress = progress
+        self.incumbent: Incumbent | None = None
+        self.reasons: list[str] = []
+        self.figures: dict[str, Any] = {}
+
+    def run(self, now: datetime, full: bool | None) -> Rebuilt:
+        collect(self.config, self.layout)
+        self.incumbent = self._note_incumbent(now, full)
+        try:
+            outcomes = build(
+                self.config, self.data, self.layout.root, goes_on=self._goes_on, progress=self.progress
+            )
+        except ReleaseRefused:
+            return self._found("refused", self._in_service())
+        if outcomes[-1].stage != "publish":
+            return self._found("unchanged", self._in_service())
+        prune_after_build(self.config, self.layout)
+        return self._found("published", str(outcomes[-1].summary["version"]))
+
+    def _note_incumbent(self, now: datetime, full: bool | None) -> Incumbent | None:
+        """Say for the stages which version is in service, and whether they start from it."""
+        if self.config.publish.registry:
+            fetch_current(self.layout, self.config.publish)
+        version = self._in_service()
+        if not version:
+            Incumbent.clear(self.layout)
+            return None
+        manifest = read_json(BundlePaths(self.layout.bundle(version)).manifest)
+        last_full = manifest.get("rebuilt", {}).get("full_at") or manifest["created_at"]
+        is_full = full if full is not None else self._is_due(datetime.fromisoformat(last_full), now)
+        incumbent = Incumbent(version, not is_full, now.isoformat() if is_full else last_full)
+        noted = Incumbent.read(self.layout)
+        if noted is not None and (noted.version, noted.is_warm) == (version, not is_full):
+            return noted  # of a rebuild that was broken off: its stages are of use
+        incumbent.write(self.layout)
+        return incumbent
+
+    def _in_service(self) -> str:
+        try:
+            return current_version(self.layout)
+        except ArtefactError:
+            return ""
+
+    def _is_due(self, last_full: datetime, now: datetime) -> bool:
+        days = self.config.rebuild.full_every_days
+        # nights are not equally long: half a day early is in time
+        return days > 0 and now - last_full >= timedelta(days=days) - timedelta(hours=12)
+
+    def _goes_on(self, stage: str) -> bool:
+        """Whether there is anything to do after ingest, and whether what was built may be published.
+
+        Raises:
+            ReleaseRefused: it may not.
+
+        """
+        if self.incumbent is None:
+            return True
+        if stage == "split":
+            return not self._is_unchanged(self.incumbent.version)
+        if stage == "publish":
+            drift = measure_drift(self.config, self.layout, self.incumbent, self.progress)
+            verdict = check_release(self.config, self.layout, self.incumbent, self.progress)
+            self.figures = verdict.figures
+            self.reasons = [*drift.beyond, *verdict.reasons]
+            if self.reasons:
+                raise ReleaseRefused(f"{'; '.join(self.reasons)}. {self.incumbent.version} stays in service.")
+        return True
+
+    def _is_unchanged(self, version: str) -> bool:
+        paths = BundlePaths(self.layout.bundle(version))
+        built_from = read_json(paths.manifest).get("data", {}).get("fingerprint")
+        same_rows = read_json(self.layout.marker("ingest"))["output"] == built_from
+        return bool(same_rows and paths.config.read_text(encoding="utf-8") == to_toml(self.config))
+
+    def _found(self, outcome: Result, version: str) -> Rebuilt:
+        report = read_json(self.layout.ingest_report)
+        embedded = self.layout.embed_report
+        encoded = (
+            int(read_json(embedded)["to_encode"]) if outcome != "unchanged" and embedded.is_file() else 0
+        )
+        return Rebuilt(
+            outcome,
+            version,
+            self.incumbent.version if self.incumbent else None,
+            self.incumbent is None or not self.incumbent.is_warm,
+            self.reasons,
+            texts_encoded=encoded,
+            counts={table: int(report[table].get("kept", 0)) for table in ("items", "users", "interactions")},
+            figures=self.figures,
+        )
