@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Console
+
 from jobs import alerting
 from jobs.collecting import collect
 from jobs.drifting import measure_drift
@@ -212,3 +214,23 @@ class _Rebuild:
             counts={table: int(report[table].get("kept", 0)) for table in ("items", "users", "interactions")},
             figures=self.figures,
         )
+
+
+def print_rebuilt(found: Rebuilt, out: Path) -> None:
+    """What became of it, for people.
+
+    Raises:
+        ReleaseRefused: what was built is not in service.
+
+    """
+    layout, console = Layout(out), Console(highlight=False, soft_wrap=True, markup=False)
+    rows = ", ".join(f"{n:,} {table}" for table, n in found.counts.items())
+    started = "from nothing" if found.is_full else f"from {found.former}"
+    console.print(f"{rows}; {found.texts_encoded:,} texts encoded, factors {started}, {found.seconds:.0f} s")
+    if found.former is not None and found.outcome != "unchanged":
+        console.print(f"compared with {found.former}: {layout.release_page}; drift: {layout.drift_report}")
+    if found.outcome == "refused":
+        told = "".join(f"\n  - {reason}" for reason in found.reasons)
+        raise ReleaseRefused(f"what was built is not published, {found.version} stays in service:{told}")
+    said = "published" if found.outcome == "published" else "nothing has changed; in service is"
+    console.print(f"{said} {found.version}")

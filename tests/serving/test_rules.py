@@ -20,6 +20,7 @@ from pipelines.core.config import to_toml
 from pipelines.core.encoder import Encoder
 from pipelines.core.errors import ConfigError
 from pipelines.core.index import ApproximateRanker, build_index
+from pipelines.core.kinds import kind_bits
 from pipelines.core.layout import Layout
 from pipelines.core.sections.rules import Cap, RulesConfig
 from pipelines.core.storage import read_json, write_text
