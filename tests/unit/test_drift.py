@@ -122,6 +122,13 @@ def test_a_broken_night_does_not_pass(broken: Change, seen: set[str], tmp_path: 
     assert all(f.is_beyond == (f.name in drift.beyond) for f in drift.findings)
 
 
+def test_hidden_items_are_in_no_list(tmp_path: Path) -> None:
+    few = FULL | {"items": FULL.items.assign(is_hidden=np.arange(160) >= 12)}
+    drift = measured(few, few, tmp_path)
+    (finding,) = (f for f in drift.findings if f.name == "coverage_lost")
+    assert (finding.before, finding.after) == (1.0, 1.0)  # of the twelve, all are in somebody's list
+
+
 def test_collapsed_scores_do_not_pass(tmp_path: Path) -> None:
     publish(FULL, Layout(tmp_path))
     layout = build(FULL, tmp_path)
@@ -230,6 +237,9 @@ def test_both_sides_are_read_alike(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores[0], whole[users][:, rows], rtol=1e-4, atol=1e-6)
     liked = made.history.toarray() > 0
     assert whole[liked].mean() > whole[~liked].mean() + 0.1  # they are scores
+    lists = np.argsort(-np.where(liked, -np.inf, whole), axis=1)[:, :20]
+    (finding,) = (f for f in compared(FULL, layout).findings if f.name == "coverage_lost")
+    assert finding.after == len(np.unique(lists)) / 160
     assert pick(made.item_factors, np.zeros(0, dtype=np.int64)).shape == (0, 8)
 
 
