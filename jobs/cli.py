@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from jobs.alerts_cli import alerts_app
 from jobs.data_cli import data_app
 from jobs.experiments_cli import experiments_app
 from jobs.forgetting_cli import forget_app
@@ -37,6 +38,7 @@ app.add_typer(forget_app, name="forget")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(alerts_app, name="alerts")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
 
 _STOPPED = 130

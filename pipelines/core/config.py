@@ -27,12 +27,15 @@ from pipelines.core.sections.texts import (
     LexicalConfig,
     RelationsConfig,
 )
+from pipelines.core.sections.watching import AlertsConfig, DriftConfig
 
 __all__ = [
+    "AlertsConfig",
     "AttributesConfig",
     "BlendConfig",
     "Config",
     "DataConfig",
+    "DriftConfig",
     "EmbedConfig",
     "EncoderConfig",
     "EvaluateConfig",
@@ -79,6 +82,8 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
     publish: PublishConfig = PublishConfig()
+    drift: DriftConfig = DriftConfig()
+    alerts: AlertsConfig = AlertsConfig()
     serve: ServeConfig = ServeConfig()
     rules: RulesConfig = RulesConfig()
     explore: ExploreConfig = ExploreConfig()

@@ -274,6 +274,22 @@ class Layout:
         """The same as a self-contained HTML page."""
         return self.root / "comparisons" / name / "report.html"
 
+    # drift and alerts
+    @property
+    def drift(self) -> Path:
+        """JSON: what is otherwise in the last rebuild than in the version it was measured against."""
+        return self.root / "drift" / "report.json"
+
+    @property
+    def drift_report(self) -> Path:
+        """The same as a self-contained HTML page."""
+        return self.root / "drift" / "report.html"
+
+    @property
+    def alerts(self) -> Path:
+        """JSON: which alerts were sent and which could not be, so that none is sent every minute."""
+        return self.root / "alerts.json"
+
     # publish
     @property
     def bundles(self) -> Path:

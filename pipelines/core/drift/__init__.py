@@ -1,0 +1,1 @@
+"""How a build differs from the version in service: read, matched, measured, and set against bounds."""
