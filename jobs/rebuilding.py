@@ -40,6 +40,7 @@ class Rebuilt:
     Attributes:
         outcome: unchanged: tables, store and settings are those of the version in service.
         version: in service now.
+        candidate: what was built, by the hash of its factors; empty: nothing was.
         former: in service before; None: there was none, and nothing was compared.
         is_full: whether factors started from nothing.
         reasons: why it was refused.
@@ -52,6 +53,7 @@ class Rebuilt:
 
     outcome: Result
     version: str
+    candidate: str
     former: str | None
     is_full: bool
     reasons: list[str] = field(default_factory=list)
@@ -108,12 +110,11 @@ def _moment(night: date | None) -> datetime:
 
 
 def _tell(config: Config, layout: Layout, found: Rebuilt) -> None:
-    before = read_json(layout.rebuild_record) if layout.rebuild_record.is_file() else {}
     if found.outcome == "refused":
-        facts = {"in_service": found.version, "reasons": found.reasons}
+        facts = {"version": found.candidate, "in_service": found.version, "reasons": found.reasons}
         alerting.send(config.alerts, layout, "release_refused", "a rebuilt version was refused", facts)
-    elif found.outcome == "published" and before.get("outcome") == "refused":
-        facts = {"in_service": found.version}
+    elif found.outcome == "published":  # which is told only where something else was told before
+        facts = {"version": found.version}
         alerting.send(config.alerts, layout, "rebuild_recovered", "rebuilds are published again", facts)
 
 
@@ -198,6 +199,11 @@ class _Rebuild:
         same_rows = read_json(self.layout.marker("ingest"))["output"] == built_from
         return bool(same_rows and paths.config.read_text(encoding="utf-8") == to_toml(self.config))
 
+    def _candidate(self, outcome: Result) -> str:
+        if outcome == "unchanged":
+            return ""
+        return str(read_json(self.layout.marker("factorize"))["output"])[:8]
+
     def _found(self, outcome: Result, version: str) -> Rebuilt:
         report = read_json(self.layout.ingest_report)
         embedded = self.layout.embed_report
@@ -207,6 +213,7 @@ class _Rebuild:
         return Rebuilt(
             outcome,
             version,
+            self._candidate(outcome),
             self.incumbent.version if self.incumbent else None,
             self.incumbent is None or not self.incumbent.is_warm,
             self.reasons,

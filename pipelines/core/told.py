@@ -141,7 +141,7 @@ def tell_items(
             made = dict(zip([place for place, _ in later], to_rows(asked, part, config), strict=True))
             rejects += _write_changed(path, part, made)
             counts["told_changed"] += sum(not isinstance(row, str) for row in made.values())
-    schema = common_schema(paths)
+    schema = pa.schema([*common_schema(paths), ("_source", pa.string()), ("_row", pa.int64())])
     whole = [change for change in new.values() if change["is_whole"]]
     made_new = to_rows([_change(change, None) for change in whole], schema.empty_table(), config)
     rows_new = [row for row in made_new if not isinstance(row, str)]

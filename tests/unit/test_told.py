@@ -79,6 +79,7 @@ def test_changed_items_and_new_ones(items: Path, tmp_path: Path) -> None:
     assert list(rows) == ["a", "b", "c", "new"], "places stay, new ones come last"
     assert (rows["b"]["price"], rows["b"]["title"], rows["b"]["text"]) == (18.0, "茶壶", "茶壶")
     assert (rows["c"]["text"], rows["c"]["price"]) == ("Big mug", None)
+    assert rows["new"]["_source"] == rows["b"]["_source"] == "the service"
     assert (rows["new"]["text"], rows["new"]["price"], rows["new"]["is_hidden"]) == ("Teapot", 30.0, False)
     assert counts == {"told": 4, "told_changed": 2, "told_new": 1, "told_set_aside": 0}
 
