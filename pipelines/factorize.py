@@ -45,7 +45,9 @@ _TABLE: dict[Side, TableName] = {"user": "users", "item": "items"}
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
     """Fit the measured models and, unless `publish.refit` is off, the published one."""
-    models = fitted_models(refit=config.publish.refit, newcomers=config.split.hides_users)
+    models = fitted_models(
+        refit=config.publish.refit, newcomers=config.split.hides_users, held=layout.has_held()
+    )
     with progress.bar("ALS passes", config.factorize.iterations * len(models)) as advance:
         for model in models:
             _fit(config, layout, model, advance)

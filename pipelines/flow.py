@@ -70,7 +70,7 @@ _UNSEEN = frozenset({"publish.keep", "publish.keep_days", "publish.registry", "p
 """Settings that say where versions go, not what is in them."""
 STAGES: tuple[Stage, ...] = (
     Stage("ingest", ingest.run, (), ("data", "privacy"), inputs=ingest.fingerprint),
-    Stage("split", split.run, ("ingest",), ("split",)),
+    Stage("split", split.run, ("ingest",), ("split",), inputs=split.fingerprint),
     Stage("finetune", finetune.run, ("ingest", "split"), ("data", "encoder", "finetune"),
           finetune.UNSEEN, inputs=finetune.fingerprint),
     Stage("embed", embed.run, ("ingest", "split", "finetune"), ("encoder",), inputs=embed.fingerprint),
@@ -271,6 +271,11 @@ def _as_seen_by(stage: Stage, config: Config, layout: Layout) -> Config:
         return config
     tuned = config.encoder.model_copy(update={"model": str(layout.tuned_encoder)})
     return config.model_copy(update={"encoder": tuned})
+
+
+def as_published(config: Config, layout: Layout) -> Config:
+    """The settings that a version has which is published from here: the encoder is the fine-tuned one."""
+    return _as_seen_by(STAGES[-1], config, layout)
 
 
 def _finished(stage: Stage, fingerprint: str, layout: Layout) -> Outcome | None:

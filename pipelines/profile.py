@@ -45,7 +45,9 @@ _TABLE: dict[Side, TableName] = {"user": "users", "item": "items"}
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
     """Make the profiles of every fitted model."""
-    models = fitted_models(refit=config.publish.refit, newcomers=config.split.hides_users)
+    models = fitted_models(
+        refit=config.publish.refit, newcomers=config.split.hides_users, held=layout.has_held()
+    )
     blocks = extra_blocks(config, layout)
     related, facts = None, dict[str, object]()
     if config.relations.weight > 0:
@@ -255,13 +257,18 @@ def _prepare(
 def _sources(texts: _Texts, mean: FloatArray, cut: Cut) -> BoolArray:
     """Items that may be neighbours, (n, parts): with text, and known to a model that is evaluated.
 
-    The published model sees all. An item may have a meaning and none of the words that are looked at.
+    The published model sees all, as does what stands for it before a release. An item may have a meaning and none of
+    the words that are looked at.
     """
     profiles = texts.read("items", mean, cut)
     has = np.stack(
         [profiles[:, columns].any(axis=1) for columns, _ in texts.parts(profiles.shape[1])], axis=1
     )
-    return has if texts.model == "full" else has & _known(texts.layout, texts.model, "item", cut)[:, None]
+    return (
+        has
+        if texts.model in ("held", "full")
+        else has & _known(texts.layout, texts.model, "item", cut)[:, None]
+    )
 
 
 @ray.remote

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +68,7 @@ from pipelines.core.storage import (
 )  # fmt: skip
 from pipelines.progress import Progress
 
-__all__ = ["fingerprint", "intact", "run"]
+__all__ = ["assemble", "fingerprint", "intact", "manifest_facts", "run"]
 
 _STAGES = ("ingest", "split", "finetune", "embed", "attributes", "profile", "factorize", "evaluate")
 
@@ -141,40 +141,60 @@ def _assemble(
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = layout.bundles / f".{version}.tmp"
     paths = BundlePaths(temporary)
-    temporary.mkdir(parents=True)
     model: ModelName = "full" if config.publish.refit else "train"
     with progress.bar("assembling the bundle", 5) as advance:
-        vectors = sorted(config.data.vectors)
-        for ref in [
-            _write_items.remote(layout, model, paths, vectors), _write_users.remote(config, layout, model, paths)
-        ]:  # fmt: skip
-            ray.get(ref)
-            advance(1)
-        check_rules(config.rules, pq.read_schema(paths.items), config.data.event_weights)
-        ray.get(_write_index.remote(config, paths))
-        advance(1)
-        maps = read_tensors(layout.text_maps(model)) | read_tensors(layout.profile_means(model))
-        write_tensors(paths.text_maps, maps)
-        shutil.copyfile(layout.lexical(model), paths.lexical)
-        _copy_encoder(config, paths)
-        write_text(paths.config, to_toml(config))
+        assemble(config, layout, model, paths, advance)
         write_json(paths.metrics, metrics(layout, version, markers))
         if layout.evaluation_report.is_file():
             shutil.copyfile(layout.evaluation_report, paths.report)
-        advance(1)
-        facts = {
-            "program": program_version(),
-            **running_ids(),
-            "model": model,
-            "encoder": {"model": config.encoder.model, "fingerprint": encoder_fingerprint(config.encoder)},
-            "data": {"source": data, "fingerprint": markers["ingest"]["output"]},
-            "counts": read_json(layout.ingest_report),
-            **({"rebuilt": asdict(incumbent)} if (incumbent := Incumbent.read(layout)) else {}),
-            **({"store": asdict(told.point)} if (told := Collected.read(layout)) else {}),
-        }
-        write_manifest(paths, version, facts)
+        write_manifest(paths, version, manifest_facts(config, layout, model, data))
         finish_directory(temporary, layout.bundle(version))
         advance(1)
+
+
+def assemble(
+    config: Config, layout: Layout, model: ModelName, paths: BundlePaths, advance: Callable[[int], None]
+) -> None:
+    """Write what a fitted model is served by; figures and manifest make a version of it.
+
+    Args:
+        config: as publish sees it.
+        layout: of the build.
+        model: that is fitted there.
+        paths: of a bundle that is not there yet.
+        advance: told of each of four steps.
+
+    """
+    paths.root.mkdir(parents=True)
+    vectors = sorted(config.data.vectors)
+    for ref in [
+        _write_items.remote(layout, model, paths, vectors), _write_users.remote(config, layout, model, paths)
+    ]:  # fmt: skip
+        ray.get(ref)
+        advance(1)
+    check_rules(config.rules, pq.read_schema(paths.items), config.data.event_weights)
+    ray.get(_write_index.remote(config, paths))
+    advance(1)
+    maps = read_tensors(layout.text_maps(model)) | read_tensors(layout.profile_means(model))
+    write_tensors(paths.text_maps, maps)
+    shutil.copyfile(layout.lexical(model), paths.lexical)
+    _copy_encoder(config, paths)
+    write_text(paths.config, to_toml(config))
+    advance(1)
+
+
+def manifest_facts(config: Config, layout: Layout, model: ModelName, data: str) -> dict[str, object]:
+    """What the manifest of a bundle says of how it was made."""
+    return {
+        "program": program_version(),
+        **running_ids(),
+        "model": model,
+        "encoder": {"model": config.encoder.model, "fingerprint": encoder_fingerprint(config.encoder)},
+        "data": {"source": data, "fingerprint": read_json(layout.marker("ingest"))["output"]},
+        "counts": read_json(layout.ingest_report),
+        **({"rebuilt": asdict(incumbent)} if (incumbent := Incumbent.read(layout)) else {}),
+        **({"store": asdict(told.point)} if (told := Collected.read(layout)) else {}),
+    }
 
 
 def metrics(layout: Layout, version: str, markers: dict[str, dict[str, object]]) -> dict[str, object]:

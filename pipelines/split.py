@@ -2,7 +2,8 @@
 
 Reads: `tables/interactions` of ingest, and titles of `tables/items`.
 Writes: pairs of every model sorted by user and by item; for validation and test what is to be found, what is known
-by then, and the hidden users with what they reveal; `queries`, `item_roles`.
+by then, and the hidden users with what they reveal; `queries`, `item_roles`; in a rebuild what the version in service
+has not seen.
 
 Sorted files are what makes factorize's shards cheap: a shard reads its own row groups and nothing else.
 One task aggregates, one decides; what they found lies in the object store, and each file is written by a task of its
@@ -26,20 +27,28 @@ from pipelines.cluster import count_cpus
 from pipelines.core import newcomers, splits
 from pipelines.core.aggregate import Pairs, aggregate, read_interactions, stable_order
 from pipelines.core.config import Config, SplitConfig
+from pipelines.core.incumbent import Incumbent
 from pipelines.core.layout import HELD_OUT, HeldOut, Layout, ModelName, fitted_models
+from pipelines.core.newest import find_newest
 from pipelines.core.pairs import Side
-from pipelines.core.schema import ITEM_IDX, PLACE, TEXT, TIMESTAMP, USER_IDX, WEIGHT
+from pipelines.core.schema import ITEM_IDX, PLACE, TEXT, TIMESTAMP, USER_IDX, WANTED, WEIGHT
 from pipelines.core.storage import part_name, part_paths, replacing, write_json, write_table
 from pipelines.core.text import truncate_text
 from pipelines.progress import Progress
 
-__all__ = ["run"]
+__all__ = ["fingerprint", "run"]
 
 _Task = tuple[ray.remote_function.RemoteFunction, tuple[object, ...]]
 _ROWS_PER_GROUP = 65_536
 _ROWS_AT_ONCE = 16 * _ROWS_PER_GROUP
 _QUERY_CHARS = 80
 """Of an item without a title, the beginning of its text is typed; whole words up to here."""
+
+
+def fingerprint(config: Config, layout: Layout, data: str) -> str:  # noqa: ARG001 - one shape for all stages
+    """The version that a rebuild is compared with; nothing in a plain build."""
+    incumbent = Incumbent.read(layout)
+    return "" if incumbent is None else incumbent.version
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001 - one shape for all stages
@@ -50,10 +59,11 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         n_pairs, n_cancelled = ray.get(counted)
         advance(1)
     with progress.bar("holding out", 1) as advance:
-        roles, found = _hold_out.options(num_returns=2).remote(settings, layout, pairs)
+        incumbent = Incumbent.read(layout)
+        roles, found = _hold_out.options(num_returns=2).remote(settings, layout, pairs, incumbent)
         facts = ray.get(found)
         advance(1)
-    models = fitted_models(refit=True, newcomers=settings.hides_users)
+    models = fitted_models(refit=True, newcomers=settings.hides_users, held=bool(facts.n_newest))
     sides: tuple[Side, Side] = ("user", "item")
     tasks: list[_Task] = [
         (_write_pairs, (layout, model, side, pairs, roles)) for model in models for side in sides
@@ -61,6 +71,8 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     tasks += [(_write_held_out, (layout, which, pairs, roles)) for which in HELD_OUT]
     tasks += [(_write_newcomers, (settings, layout, which, pairs, roles)) for which in HELD_OUT]
     tasks += [(_write_item_roles, (layout, pairs, roles))]
+    if incumbent is not None:
+        tasks.insert(0, (_write_newest, (layout, pairs, roles)))
     with progress.bar("writing", len(tasks)) as advance:
         *_, in_validation, in_test, met_in_validation, met_in_test, _ = _run_tasks(tasks, advance)
     report: dict[str, object] = {
@@ -70,6 +82,8 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         "newcomers": {"validation": met_in_validation, "test": met_in_test},
         "newcomers_model": "newcomers" if settings.hides_users else "train",
     }  # fmt: skip
+    if incumbent is not None:
+        report["newest"] = {"beside": incumbent.version, "pairs": facts.n_newest}
     write_json(layout.split_report, report)
     return report
 
@@ -96,16 +110,20 @@ class _Roles:
     Attributes:
         parts: masks over the pairs, and the cold items.
         hidden: (U,) 1 and 2 for newcomers of validation and test, 0 for everybody else.
+        newest: pairs that the version in service has not seen; None in a plain build.
 
     """
 
     parts: splits.Split
     hidden: npt.NDArray[np.int8]
+    newest: npt.NDArray[np.bool_] | None
 
     def of_model(self, model: ModelName, pairs: Pairs) -> npt.NDArray[np.bool_] | None:
         """(n,) pairs a model is fitted on; None for all."""
         if model == "train":
             return self.parts.train
+        if model == "held":
+            return None if self.newest is None else ~self.newest
         return self.hidden[pairs.user] == 0 if model == "newcomers" else None
 
 
@@ -116,6 +134,7 @@ class _Facts:
     n_train: int
     left_out: int
     cuts: tuple[float, float] | None
+    n_newest: int
 
 
 @ray.remote
@@ -138,7 +157,9 @@ def _counts(layout: Layout) -> tuple[int, int]:
 
 
 @ray.remote
-def _hold_out(config: SplitConfig, layout: Layout, pairs: Pairs) -> tuple[_Roles, _Facts]:
+def _hold_out(
+    config: SplitConfig, layout: Layout, pairs: Pairs, incumbent: Incumbent | None
+) -> tuple[_Roles, _Facts]:
     n_users, n_items = _counts(layout)
     if not len(pairs):  # text only
         none = np.zeros(0, dtype=bool)
@@ -153,7 +174,25 @@ def _hold_out(config: SplitConfig, layout: Layout, pairs: Pairs) -> tuple[_Roles
         hidden = newcomers.hide_users(pairs.user, pairs.wanted, n_users, config.newcomers, config.seed)
     else:
         hidden = np.zeros(n_users, dtype=np.int8)
-    return _Roles(parts, hidden), _Facts(int(parts.train.sum()), parts.left_out, parts.cuts)
+    newest = None if incumbent is None else find_newest(layout, pairs.user, pairs.item, incumbent.version)
+    n_newest = 0 if newest is None else int(newest.sum())
+    return _Roles(parts, hidden, newest), _Facts(int(parts.train.sum()), parts.left_out, parts.cuts, n_newest)
+
+
+@ray.remote
+def _write_newest(layout: Layout, pairs: Pairs, roles: _Roles) -> None:
+    """What the version in service has not seen, by user."""
+    assert roles.newest is not None  # noqa: S101 - of a rebuild
+    found = pairs.take(roles.newest)
+    table = pa.table(
+        {
+            USER_IDX: found.user.astype(np.int64),
+            ITEM_IDX: found.item.astype(np.int64),
+            WEIGHT: found.weight.astype(np.float64),
+            WANTED: found.wanted,
+        }
+    )
+    write_table(layout.newest, table)
 
 
 @ray.remote

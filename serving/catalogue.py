@@ -7,7 +7,7 @@ old one; the old one is hidden.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -134,6 +134,10 @@ class Catalogue:
         return Catalogue(
             self.bundle, self.ranker, self.ids, self.rows, self.lengths, self.is_hot, gone, added
         )
+
+    def showing(self, rows: IntArray) -> Catalogue:
+        """The same items, of which only these are ever shown."""
+        return replace(self, hidden=np.flatnonzero(~self.among(rows)))
 
     def __len__(self) -> int:
         """Number of rows, old ones included."""

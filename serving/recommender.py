@@ -22,7 +22,7 @@ from pipelines.core.ranking import Ranked, Wanted
 from pipelines.core.sections.rules import RulesConfig
 from pipelines.core.storage import read_json
 from pipelines.core.text import clean_text, truncate_text
-from serving.catalogue import Items
+from serving.catalogue import Catalogue, Items
 from serving.explaining import explain, sources
 from serving.exploring import Chosen, Exploration, Explorer, Solved, as_ranked
 from serving.interview import Asked, Interviewer, Reply
@@ -88,9 +88,16 @@ class Recommender:
 
     def with_late(self, items: Items | None) -> Recommender:
         """The same version with these items beside its own; shares everything else."""
+        return self._over(self.catalogue.with_late(items))
+
+    def showing(self, item_ids: Sequence[str]) -> Recommender:
+        """The same version in a shop that shows these of its items, hidden or not, and no others."""
+        return self._over(self.catalogue.showing(self.catalogue.rows_of(item_ids)))
+
+    def _over(self, catalogue: Catalogue) -> Recommender:
         other = copy.copy(self)
-        other.catalogue = self.catalogue.with_late(items)
-        other._ruling = self._ruling.following(other.catalogue)
+        other.catalogue = catalogue
+        other._ruling = self._ruling.following(catalogue)
         return other
 
     @property

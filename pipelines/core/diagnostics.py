@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -47,18 +48,79 @@ def calibration(
         return None
     item, score = result.listed[row, place], result.scores[row, place]
     hit = np.asarray(part.relevant[row, item]).ravel() > 0
-    edges = np.quantile(score, np.linspace(0, 1, _BINS + 1)[1:-1])
-    bin_of = np.searchsorted(edges, score)
+    return curves(Binned.of(score, hit, counts[item] == 0))
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Places of lists by their score, in bins of equal size over cold and known items together.
+
+    Attributes:
+        bins: (n,) of each place.
+        is_cold: (n,) whether its item is.
+        score: (n,) of it.
+        hit: (n,) whether it is right.
+
+    """
+
+    bins: IntArray
+    is_cold: npt.NDArray[np.bool_]
+    score: FloatArray
+    hit: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, score: FloatArray, hit: npt.NDArray[np.bool_], is_cold: npt.NDArray[np.bool_]) -> Binned:
+        """Bins of n >= 1 places."""
+        edges = np.quantile(score, np.linspace(0, 1, _BINS + 1)[1:-1])
+        return cls(np.searchsorted(edges, score), is_cold, score, hit)
+
+    def counts(self, mask: npt.NDArray[np.bool_]) -> DoubleArray:
+        """(2, 2, B) of the places under `mask`: how many there are and how many are right, cold ones and known ones."""
+        return np.array(
+            [
+                [
+                    np.bincount(self.bins[m], weights=w[m], minlength=_BINS)
+                    for w in (np.ones(len(m)), self.hit)
+                ]
+                for m in (mask & self.is_cold, mask & ~self.is_cold)
+            ]
+        )
+
+
+def curves(binned: Binned) -> dict[str, dict[str, list[float]]]:
+    """What `calibration` returns."""
     found: dict[str, dict[str, list[float]]] = {}
-    for name, mask in (("cold", counts[item] == 0), ("warm", counts[item] > 0)):
-        n = np.bincount(bin_of[mask], minlength=_BINS)
+    for name, mask in (("cold", binned.is_cold), ("warm", ~binned.is_cold)):
+        n = np.bincount(binned.bins[mask], minlength=_BINS)
         some = n > 0
-        mean = np.bincount(bin_of[mask], weights=score[mask], minlength=_BINS)[some] / n[some]
-        rate = np.bincount(bin_of[mask], weights=hit[mask], minlength=_BINS)[some] / n[some]
+        mean, rate = (
+            np.bincount(binned.bins[mask], weights=values[mask], minlength=_BINS)[some] / n[some]
+            for values in (binned.score, binned.hit)
+        )
         found[name] = {
             "score": np.round(mean, 6).tolist(), "rate": np.round(rate, 6).tolist(), "n": n[some].tolist(),
         }  # fmt: skip
     return found
+
+
+def calibration_gap(counts: DoubleArray) -> float | None:
+    """How far cold and known items of one score are apart in how often they are right, as a share of how often all are.
+
+    The mean over the bins of |rate of cold - rate of known|, weighed by n_cold n_known / (n_cold + n_known), which is
+    how much a bin tells of the difference. 0: a score means the same for both. None: no bin has both, or nothing is
+    right.
+
+    Args:
+        counts: (2, 2, B) as `Binned.counts` has them.
+
+    """
+    (n_cold, right_cold), (n_known, right_known) = counts
+    n, right = float(n_cold.sum() + n_known.sum()), float(right_cold.sum() + right_known.sum())
+    weight = n_cold * n_known / np.maximum(n_cold + n_known, 1.0)
+    if not weight.any() or not right:
+        return None
+    apart = np.abs(right_cold / np.maximum(n_cold, 1.0) - right_known / np.maximum(n_known, 1.0))
+    return float(weight @ apart / weight.sum() / (right / n))
 
 
 def exposure(results: Mapping[str, SliceResult], part: Slice, counts: IntArray, k: int) -> dict[str, object]:

@@ -50,6 +50,15 @@ def normal_by_id(hashes: npt.NDArray[np.uint64], n_columns: int, seed: int) -> n
     return both[:, :n_columns].astype(np.float32)
 
 
+def drawn(hashes: npt.NDArray[np.uint64], n: int, seed: int) -> npt.NDArray[np.int64]:
+    """Positions, rising, of n ids, or of all where there are fewer: by id and seed, wherever the ids stand."""
+    if len(hashes) <= n:
+        return np.arange(len(hashes))
+    with np.errstate(over="ignore"):
+        mixed = _mix(hashes + np.uint64(seed + 1) * _GOLDEN)
+    return np.sort(np.argsort(mixed, kind="stable")[:n])
+
+
 def sampled(rows: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
     """Whether each row number is in a fixed pseudo-random sample of about `share` of all rows."""
     with np.errstate(over="ignore"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,6 @@ IntArray = npt.NDArray[np.int64]
 LEVEL = 0.95
 _AT_ONCE = 64
 _GROUPS = 20
-_NORMAL = 1.959964
-"""97.5 % quantile of the normal distribution."""
 
 
 def bootstrap_means(values: DoubleArray, resamples: int, seed: int) -> DoubleArray:
@@ -43,9 +42,9 @@ def bootstrap_means(values: DoubleArray, resamples: int, seed: int) -> DoubleArr
     return means
 
 
-def percentile_interval(means: DoubleArray) -> tuple[float, float]:
-    """Bounds of the middle 95 % of (B,) resampled means."""
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def percentile_interval(means: DoubleArray, level: float = LEVEL) -> tuple[float, float]:
+    """Bounds of the middle 95 %, or another share, of (B,) resampled means."""
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -94,10 +93,11 @@ def exposure_jackknife(
     return Jackknife(statistic(total), without)
 
 
-def jackknife_interval(value: float, without: DoubleArray) -> tuple[float, float]:
-    """95 % bounds of a value (or of a paired difference) from its values without each group."""
+def jackknife_interval(value: float, without: DoubleArray, level: float = LEVEL) -> tuple[float, float]:
+    """95 % bounds, or of another level, of a value (or of a paired difference) from its values without each group."""
     n_groups = len(without)
     if n_groups < 2:
         return value, value
     spread = np.sqrt((n_groups - 1) / n_groups * ((without - without.mean()) ** 2).sum())
-    return float(value - _NORMAL * spread), float(value + _NORMAL * spread)
+    reach = NormalDist().inv_cdf((1 + level) / 2) * spread
+    return float(value - reach), float(value + reach)

@@ -10,20 +10,22 @@ HeldOut = Literal["validation", "test"]
 HELD_OUT: tuple[HeldOut, ...] = ("validation", "test")
 ENCODER_NOTE = "kindling.json"
 """Beside an encoder's weights: up to when it has learnt from behaviour."""
-ModelName = Literal["train", "newcomers", "full"]
+ModelName = Literal["train", "newcomers", "held", "full"]
 """`train` sees the training slice only and is evaluated; `newcomers` sees every row but those of some users, whom it is
-evaluated on; `full` sees every row and is published."""
+evaluated on; `held` sees what the version in service has seen, with which it is compared before a release; `full` sees
+every row and is published."""
 
 
-def fitted_models(*, refit: bool, newcomers: bool) -> tuple[ModelName, ...]:
+def fitted_models(*, refit: bool, newcomers: bool, held: bool) -> tuple[ModelName, ...]:
     """The models a build fits.
 
     Args:
         refit: `publish.refit`; without it the measured model is published too.
         newcomers: whether users are hidden whole (`split.hides_users`).
+        held: whether there is something that the version in service has not seen (`Layout.has_held`).
 
     """
-    wanted: dict[ModelName, bool] = {"train": True, "newcomers": newcomers, "full": refit}
+    wanted: dict[ModelName, bool] = {"train": True, "newcomers": newcomers, "held": held, "full": refit}
     return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
 
@@ -123,6 +125,15 @@ class Layout:
     def pairs(self, model: ModelName, by: Literal["user", "item"]) -> Path:
         """Aggregated (user, item, weight) pairs a model is fitted on, sorted by one side."""
         return self.stage("split") / f"{model}_by_{by}.parquet"
+
+    @property
+    def newest(self) -> Path:
+        """Pairs that the version in service has not seen, with a column `wanted`; absent in a plain build."""
+        return self.stage("split") / "newest.parquet"
+
+    def has_held(self) -> bool:
+        """Whether split left pairs for the model `held`: a rebuild with something new in it."""
+        return self.pairs("held", "user").is_file()
 
     def relevant(self, which: HeldOut) -> Path:
         """Held-out pairs, with a column `slice` that is `cold` or `warm`."""
@@ -289,6 +300,25 @@ class Layout:
     def alerts(self) -> Path:
         """JSON: which alerts were sent and which could not be, so that none is sent every minute."""
         return self.root / "alerts.json"
+
+    # release
+    @property
+    def release(self) -> Path:
+        """JSON: what the release gate found of the last rebuild."""
+        return self.root / "release" / "report.json"
+
+    @property
+    def release_page(self) -> Path:
+        """The same as a self-contained HTML page."""
+        return self.root / "release" / "report.html"
+
+    @property
+    def release_bundle(self) -> Path:
+        """What the gate asks in place of the version that would be published; gone when it is done.
+
+        Under a name by which `publish` and removals find what a killed process has left.
+        """
+        return self.bundles / ".release.tmp"
 
     # publish
     @property

@@ -241,6 +241,18 @@ def test_excluded_ids_are_left_out(model: Recommender, shop: Shop) -> None:
     assert model.recommend(Request(query="tea", exclude_ids=shop.item_ids)) == []
 
 
+def test_a_shop_of_some_items_shows_these_alone_hidden_or_not(model: Recommender, shop: Shop) -> None:
+    some = [shop.item_ids[row] for row in (*HIDDEN, 1, 2, 60)]
+    user = next(u for u, items in shop.history.items() if items.keys() & set(some))
+    seen, before = shop.history[user].keys(), ids(model.recommend(Request(user, n=500)))
+    smaller = model.showing([*some, "nowhere"])
+    for request in (Request(n=500), Request(query="a tent", n=500), Request("a stranger", n=500)):
+        assert set(ids(smaller.recommend(request))) == set(some)
+    assert set(ids(smaller.recommend(Request(user, n=500)))) == set(some) - seen
+    assert ids(model.recommend(Request(user, n=500))) == before  # itself it is as it was
+    assert not ids(model.showing([]).recommend(Request(n=5)))
+
+
 def test_hidden_items_are_never_shown(model: Recommender, shop: Shop) -> None:
     hidden = {shop.item_ids[row] for row in HIDDEN}
     title = model.title(shop.item_ids[HIDDEN[0]])

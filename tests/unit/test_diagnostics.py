@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from pipelines.core import diagnostics
-from pipelines.core.diagnostics import calibration, embedding_map, exposure
+from pipelines.core.diagnostics import calibration, calibration_gap, embedding_map, exposure
 from pipelines.core.measure import SliceResult
 from pipelines.core.slices import Slice
 
@@ -93,6 +93,17 @@ def test_calibration_where_there_is_one_kind_one_score_or_nothing() -> None:
         calibration(result_of(np.zeros((0, 2), dtype=int)), part_of(np.ones((0, 3))), np.ones(3, dtype=int))
         is None
     )
+
+
+def test_the_gap_of_cold_and_known_items_by_hand() -> None:
+    """Two bins: in the first 1 of 4 cold and 2 of 4 known are right, in the second 3 of 6 and 1 of 2."""
+    counts = np.array([[[4, 6, 5], [1, 3, 0]], [[4, 2, 0], [2, 1, 0]]], dtype=np.float64)
+    weights, rate = np.array([2.0, 1.5]), 7 / 21
+    assert calibration_gap(counts) == pytest.approx((weights @ [0.25, 0.0]) / weights.sum() / rate)
+    nothing_right = counts * np.array([1, 0])[None, :, None]
+    one_kind = counts * np.array([1, 0])[:, None, None]
+    assert calibration_gap(nothing_right) is None
+    assert calibration_gap(one_kind) is None
 
 
 # ---------------------------------------------------------------- exposure

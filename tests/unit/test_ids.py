@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from pipelines.core.ids import hash_ids, normal_by_id, row_numbers, sampled
+from pipelines.core.ids import drawn, hash_ids, normal_by_id, row_numbers, sampled
 
 GOLDEN_HASHES = [0xD2E5B439D1B4A53E, 0x897065C846590DEF, 0xBBA8A571AFE0B7B2, 0x186DA64456263A46]
 GOLDEN_NORMAL = [
@@ -90,3 +90,15 @@ def test_a_sample_is_fixed_nested_and_of_about_its_share() -> None:
     assert half.mean() == pytest.approx(0.5, abs=0.015)
     assert not (tenth & ~half).any()
     np.testing.assert_array_equal(sampled(rows[500:600], 0.1), tenth[500:600])
+
+
+def test_ids_are_drawn_by_what_they_are_not_where_they_stand() -> None:
+    hashes = many(500)
+    first = drawn(hashes, 60, 0)
+    assert len(first) == 60
+    assert (np.diff(first) > 0).all()
+    order = np.random.default_rng(0).permutation(500)
+    assert set(hashes[order][drawn(hashes[order], 60, 0)]) == set(hashes[first])
+    assert len(np.intersect1d(first, drawn(hashes, 60, 1))) < 30
+    np.testing.assert_array_equal(drawn(hashes, 500, 0), np.arange(500))
+    assert not len(drawn(hashes[:0], 5, 0))

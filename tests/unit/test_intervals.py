@@ -36,6 +36,14 @@ def test_columns_share_their_resamples() -> None:
     assert np.ptp(means[:, 0]) > 0.05
 
 
+def test_a_surer_interval_is_wider() -> None:
+    means = bootstrap_means(np.random.default_rng(0).random((50, 1)), 2000, 0)[:, 0]
+    np.testing.assert_allclose(percentile_interval(means, 0.8), np.quantile(means, [0.1, 0.9]))
+    without = np.random.default_rng(1).random(10)
+    usual, surer = (np.subtract(*jackknife_interval(0.5, without, level)[::-1]) for level in (0.95, 0.99))
+    assert surer / usual == pytest.approx(2.575829 / 1.959964)
+
+
 def test_the_seed_alone_decides() -> None:
     values = np.random.default_rng(0).random((40, 2))
     np.testing.assert_array_equal(bootstrap_means(values, 100, 5), bootstrap_means(values, 100, 5))

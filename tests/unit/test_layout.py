@@ -23,7 +23,7 @@ def all_paths() -> dict[str, Path]:
         paths[f"ids {table}"] = LAYOUT.ids(table)
     for table in ("items", "users", "queries"):
         paths[f"text {table}"] = LAYOUT.text_embeddings(table)
-    for model in ("train", "newcomers", "full"):
+    for model in ("train", "newcomers", "held", "full"):
         paths[f"maps {model}"] = LAYOUT.text_maps(model)
         paths[f"item profiles {model}"] = LAYOUT.item_profiles(model)
         paths[f"own profiles {model}"] = LAYOUT.own_profiles(model)
@@ -82,6 +82,7 @@ def test_a_stage_owns_its_artefacts() -> None:
             LAYOUT.newcomers("validation"),
             LAYOUT.queries,
             LAYOUT.item_roles,
+            LAYOUT.newest,
             LAYOUT.split_report,
         ),
         "embed": (LAYOUT.text_embeddings("users"), LAYOUT.embed_report),
@@ -101,16 +102,18 @@ def test_a_stage_owns_its_artefacts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refit", "newcomers", "models"),
+    ("refit", "newcomers", "held", "models"),
     [
-        (False, False, ("train",)),
-        (True, False, ("train", "full")),
-        (False, True, ("train", "newcomers")),
-        (True, True, ("train", "newcomers", "full")),
+        (False, False, False, ("train",)),
+        (True, False, False, ("train", "full")),
+        (False, True, False, ("train", "newcomers")),
+        (True, True, False, ("train", "newcomers", "full")),
+        (False, False, True, ("train", "held")),
+        (True, True, True, ("train", "newcomers", "held", "full")),
     ],
 )
-def test_what_is_fitted(refit: bool, newcomers: bool, models: tuple[str, ...]) -> None:
-    assert fitted_models(refit=refit, newcomers=newcomers) == models
+def test_what_is_fitted(refit: bool, newcomers: bool, held: bool, models: tuple[str, ...]) -> None:
+    assert fitted_models(refit=refit, newcomers=newcomers, held=held) == models
 
 
 def test_it_is_frozen_and_travels() -> None:
