@@ -1,6 +1,6 @@
 """Pairs and profiles in, factors out: ALS with the text's prediction as prior, over row shards on Ray.
 
-Reads: sorted pairs of split, profiles of profile.
+Reads: sorted pairs of split, profiles of profile; in a rebuild, the factors in service.
 Writes: for every model that is fitted: user and item factors in row parts, the text maps.
 
 The loop is `pipelines.core.alternate`; here are the shards it works on and the tasks it runs in. A task fetches
@@ -26,21 +26,31 @@ from pipelines.cluster import count_cpus
 from pipelines.core import als
 from pipelines.core.als import RowShard
 from pipelines.core.alternate import SideState, alternate, begin, first_factors
+from pipelines.core.bundle import BundlePaths
 from pipelines.core.config import BlendConfig, Config, FactorizeConfig
 from pipelines.core.errors import ConfigError
+from pipelines.core.forgetting import Forgotten
 from pipelines.core.ids import hash_ids
+from pipelines.core.incumbent import Incumbent
 from pipelines.core.layout import Layout, ModelName, fitted_models
 from pipelines.core.pairs import Side, read_pairs, row_offsets
 from pipelines.core.schema import TableName
 from pipelines.core.shards import item_shard, user_shard
 from pipelines.core.storage import read_rows, write_rows, write_tensors
+from pipelines.core.warm import Start, choose_start, known_factors
 from pipelines.progress import Progress
 
-__all__ = ["run"]
+__all__ = ["fingerprint", "run"]
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 _TABLE: dict[Side, TableName] = {"user": "users", "item": "items"}
+
+
+def fingerprint(config: Config, layout: Layout, data: str) -> str:  # noqa: ARG001 - one shape for all stages
+    """In a rebuild, which version factors start from, and for how many passes."""
+    incumbent = Incumbent.read(layout)
+    return f"{incumbent.version} {config.rebuild.iterations}" if incumbent and incumbent.is_warm else ""
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
@@ -48,10 +58,15 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     models = fitted_models(
         refit=config.publish.refit, newcomers=config.split.hides_users, held=layout.has_held()
     )
-    with progress.bar("ALS passes", config.factorize.iterations * len(models)) as advance:
-        for model in models:
-            _fit(config, layout, model, advance)
-    return {"models": list(models), "n_factors": config.factorize.n_factors}
+    starts = {model: choose_start(config, layout, model) for model in models}
+    with progress.bar("ALS passes", sum(start.iterations for start in starts.values())) as advance:
+        for model, start in starts.items():
+            _fit(config, layout, model, start, advance)
+    return {
+        "models": list(models),
+        "n_factors": config.factorize.n_factors,
+        "starts": {model: start.words() for model, start in starts.items()},
+    }
 
 
 class OnRay:
@@ -98,8 +113,10 @@ def _remote(function: Callable[..., Any]) -> ray.remote_function.RemoteFunction:
     return ray.remote(function)
 
 
-def _fit(config: Config, layout: Layout, model: ModelName, advance: Callable[[int], None]) -> None:
-    settings, runner = config.factorize, OnRay()
+def _fit(
+    config: Config, layout: Layout, model: ModelName, start: Start, advance: Callable[[int], None]
+) -> None:
+    settings, runner = config.factorize.model_copy(update={"iterations": start.iterations}), OnRay()
     n = {side: pq.read_metadata(layout.ids(_TABLE[side])).num_rows for side in _TABLE}
     n_shards = settings.shards or count_cpus()
     cuts = {side: ray.get(_cut.remote(layout, model, side, n[side], n_shards)) for side in _TABLE}
@@ -114,13 +131,13 @@ def _fit(config: Config, layout: Layout, model: ModelName, advance: Callable[[in
     # a user is known by liked items and by own words: single texts of both kinds
     user_gram = _total(grams) + _total(own_grams)
     starts = {
-        side: [_start.remote(layout, side, shard, settings) for shard in shards]
+        side: [_start.remote(layout, side, shard, settings, start.version) for shard in shards]
         for side, shards in (("user", users), ("item", items))
     }
     fitted = alternate(
         begin("user", users, starts["user"], user_gram, settings.n_factors, runner),
         begin("item", items, starts["item"], _total(item_grams), settings.n_factors, runner),
-        settings, runner, lambda _number, _users, _items: advance(1),
+        settings, runner, lambda _number, _users, _items: advance(1), starts_warm=start.version is not None,
     )  # fmt: skip
     _store(layout, model, settings, *fitted)
 
@@ -162,9 +179,19 @@ def _load_users(
 
 
 @ray.remote
-def _start(layout: Layout, side: Side, shard: RowShard, settings: FactorizeConfig) -> FloatArray:
+def _start(
+    layout: Layout, side: Side, shard: RowShard, settings: FactorizeConfig, version: str | None
+) -> FloatArray:
+    """The first factors of a shard: those of a version where it knows the row, else drawn; cold rows are zero."""
     ids = pq.read_table(layout.ids(_TABLE[side])).column(0).slice(shard.start, shard.n_rows)
-    return first_factors(hash_ids(ids.to_pandas().to_numpy(dtype=object)), shard.evidence, settings)
+    drawn = first_factors(hash_ids(ids.to_pandas().to_numpy(dtype=object)), shard.evidence, settings)
+    if version is None:
+        return drawn
+    known = known_factors(
+        BundlePaths(layout.bundle(version)), side, ids, drawn, Forgotten.read(layout.forgotten)
+    )
+    known[shard.evidence == 0] = 0.0
+    return known
 
 
 def _store(

@@ -80,7 +80,7 @@ STAGES: tuple[Stage, ...] = (
           ("data", "lexical", "relations", "attributes", "publish"), _UNSEEN),
     Stage("factorize", factorize.run, ("ingest", "split", "profile"), ("factorize", "blend", "publish"),
           frozenset({"factorize.shards", "blend.gamma", "blend.query_items", "blend.text_fade", "blend.cold_scale"})
-          | _UNSEEN),
+          | _UNSEEN, inputs=factorize.fingerprint),
     Stage("evaluate", evaluate.run, ("ingest", "split", "embed", "profile", "factorize"),
           ("factorize", "blend", "evaluate"),
           frozenset({"factorize.shards", "evaluate.users_per_task"}),
@@ -330,7 +330,8 @@ def _remembered(layout: Layout) -> tuple[Config, str]:
     for stage in fitted:
         # what comes from outside cannot be asked any more; what it became is in the fingerprints further on
         seen = _as_seen_by(stage, config, layout)
-        if stage.inputs is None and not _finished(stage, _fingerprint(stage, seen, layout, data), layout):
+        is_told_here = stage.inputs is None or stage.name == _FITTED  # by the note of a rebuild, which stays
+        if is_told_here and not _finished(stage, _fingerprint(stage, seen, layout, data), layout):
             raise ArtefactError(
                 f"stage '{stage.name}' in {layout.root} was made with other settings or inputs than the last build "
                 f"there asks for, which was not finished. {again}"

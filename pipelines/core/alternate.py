@@ -120,6 +120,8 @@ def alternate(
     settings: FactorizeConfig,
     runner: Runner,
     on_pass: Callable[[int, SideState, SideState], None] = lambda _number, _users, _items: None,
+    *,
+    starts_warm: bool = False,
 ) -> tuple[SideState, SideState]:
     """Fit both sides; the items' map is the one that places cold items (`settings.cold_ridge`).
 
@@ -129,8 +131,13 @@ def alternate(
         settings: of the fit.
         runner: where shards are solved.
         on_pass: called after each pass with its number from 1, the users before their last solve and the items.
+        starts_warm: the first factors are of an earlier fit, so that maps can be regressed on them before the first
+            pass; not its maps, for the columns of the text need not mean what they meant to it.
 
     """
+    if starts_warm:
+        users = fit_map(users, settings.user_ridge, settings, runner)
+        items = fit_map(items, settings.item_ridge, settings, runner)
     for number in range(1, settings.iterations + 1):
         users = half_step(users, items, settings, runner)
         users = fit_map(users, settings.user_ridge, settings, runner)

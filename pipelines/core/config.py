@@ -18,6 +18,7 @@ from pipelines.core.sections.exploring import ExploreConfig
 from pipelines.core.sections.finetuning import FinetuneConfig
 from pipelines.core.sections.measuring import EvaluateConfig, TuneConfig
 from pipelines.core.sections.model import BlendConfig, FactorizeConfig
+from pipelines.core.sections.rebuilding import RebuildConfig
 from pipelines.core.sections.releasing import ReleaseConfig
 from pipelines.core.sections.rules import RulesConfig
 from pipelines.core.sections.running import LogsConfig, PublishConfig, RayConfig, ServeConfig
@@ -50,6 +51,7 @@ __all__ = [
     "PrivacyConfig",
     "PublishConfig",
     "RayConfig",
+    "RebuildConfig",
     "RelationsConfig",
     "ReleaseConfig",
     "RulesConfig",
@@ -83,6 +85,7 @@ class Config(Section):
     blend: BlendConfig = BlendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
+    rebuild: RebuildConfig = RebuildConfig()
     release: ReleaseConfig = ReleaseConfig()
     publish: PublishConfig = PublishConfig()
     drift: DriftConfig = DriftConfig()

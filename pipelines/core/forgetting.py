@@ -140,14 +140,14 @@ def forget_in_versions(layout: Layout, versions: Iterable[str], forgotten: Forgo
             users = pq.read_table(paths.users)
         except (OSError, pa.ArrowException):  # not whole: nobody can be served by it, and pruning removes it
             continue
-        gone = _unused(users, forgotten)
+        gone = unused_users(users, forgotten)
         if gone.any():
             _without(layout, version, users, ~gone)
             changed.append(version)
     return changed
 
 
-def _unused(users: pa.Table, forgotten: Forgotten) -> BoolArray:
+def unused_users(users: pa.Table, forgotten: Forgotten) -> BoolArray:
     """(U,) of a version's users those whom the service leaves unused."""
     moments = forgotten.moments_of(users.column(USER_ID))
     if FORGOTTEN_AT in users.column_names:  # they came back, and what the version knows of them is of later

@@ -28,6 +28,8 @@ from pipelines.core.errors import ArtefactError
 
 FloatArray = npt.NDArray[np.float32]
 
+_ROWS_OF_A_PIECE = 65_536
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -107,6 +109,35 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework="numpy") as handle:
             return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as e:
+        raise ArtefactError(f"{path} cannot be read: {e}. Run `kindling build` again.") from e
+
+
+def take_rows(path: Path, name: str, rows: npt.NDArray[np.int64]) -> FloatArray:
+    """Some rows of a matrix in a safetensors file, in the order asked for; the file passes by in pieces.
+
+    Args:
+        path: of the file.
+        name: of the matrix (n, F) in it.
+        rows: (m,) numbers below n.
+
+    Returns:
+        (m, F).
+
+    Raises:
+        ArtefactError: absent, cut short, not safetensors, or without the matrix.
+
+    """
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            matrix = handle.get_slice(name)
+            n, width = matrix.get_shape()
+            taken = np.empty((len(rows), width), dtype=np.float32)
+            for piece in np.unique(rows // _ROWS_OF_A_PIECE):
+                start = int(piece) * _ROWS_OF_A_PIECE
+                inside = np.flatnonzero(rows // _ROWS_OF_A_PIECE == piece)
+                taken[inside] = matrix[start : min(start + _ROWS_OF_A_PIECE, n)][rows[inside] - start]
+            return taken
     except (OSError, SafetensorError) as e:
         raise ArtefactError(f"{path} cannot be read: {e}. Run `kindling build` again.") from e
 
