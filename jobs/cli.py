@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -19,9 +18,12 @@ from jobs.experiments_cli import experiments_app
 from jobs.forgetting_cli import forget_app
 from jobs.keys_cli import keys_app
 from jobs.models_cli import models_app
+from jobs.nightly_cli import nightly, nights_app, schedule
 from jobs.options import ConfigOption, OutOption
 from jobs.policies_cli import policies_app
+from jobs.rebuilding_cli import rebuild
 from jobs.runs_cli import runs_app
+from jobs.stopping import terminate_cleanly
 from jobs.submitting_cli import jobs_app, submit
 from pipelines.core.config import load_config, to_toml
 from pipelines.core.errors import ConfigError, InputError, KindlingError
@@ -39,6 +41,10 @@ app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(nights_app, name="nights")
+app.command()(rebuild)
+app.command()(nightly)
+app.command()(schedule)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
 
 _STOPPED = 130
@@ -65,7 +71,7 @@ def build(
     from pipelines.progress import Progress
 
     settings, layout = load_config(config), Layout(out.resolve())
-    with _terminate_cleanly(), exclusive(layout):
+    with terminate_cleanly(), exclusive(layout):
         try:
             collect(settings, layout)
             Incumbent.clear(layout)
@@ -106,7 +112,7 @@ def finetune(
         )
     layout = Layout(out.resolve())
     note_forgotten(settings, layout)
-    with _terminate_cleanly():
+    with terminate_cleanly():
         try:
             run_build(settings, data, layout.root, until_stage="finetune", progress=Progress(settings.logs))
         finally:
@@ -141,7 +147,7 @@ def tune(
 
     settings, searched = load_config(config), stage_of(stage, model)
     note_forgotten(settings, Layout(out.resolve()))
-    with _terminate_cleanly():
+    with terminate_cleanly():
         try:
             tuned = run_tune(
                 settings, data, out.resolve(), stage=searched, model=model or "kindling", trials=trials,
@@ -177,7 +183,7 @@ def evaluate(
     place, other = out.resolve(), against.resolve() if against is not None else None
     if other == place:
         raise ConfigError(f"--against {against} is --out itself. Give the directory of another build.")
-    with _terminate_cleanly():
+    with terminate_cleanly():
         try:
             # first, for a mistake about the other build should not cost a measurement of this one
             known = load_measured(other, other.name) if other is not None else None
@@ -241,29 +247,24 @@ def predict(
 def serve(out: OutOption, config: ConfigOption = None) -> None:
     """Answer over HTTP until stopped. Sections serve, explore and rules of --config win over the build's."""
     from pipelines.cluster import connect, shutdown
-    from pipelines.core.bundle import BundlePaths, current_version
     from pipelines.core.layout import Layout
-    from serving.mirroring import fetch_current
+    from serving.choices import choose
     from serving.proxy import choose_proxy
-    from serving.rules import check_against
 
     layout = Layout(out.resolve())
-    if config is not None and (wanted := load_config(config).publish).registry:
-        fetch_current(layout, wanted)
-    published = BundlePaths(layout.bundle(current_version(layout)))
-    settings = load_config(config or published.config)
-    publish = settings.publish if config else settings.publish.model_copy(update={"allow_code": False})
-    rules = settings.rules if config and "rules" in settings.model_fields_set else None
-    check_against(published, rules)
+    chosen = choose(layout, config)
+    settings = chosen.settings
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    with _terminate_cleanly():
+    with terminate_cleanly():
         try:
             proxy = choose_proxy(settings)
             connect(settings.ray)
             from serving import app as service
             from serving.guard import is_guarded
 
-            address = service.start(layout.root, settings.serve, rules, settings.explore, publish)
+            address = service.start(
+                layout.root, settings.serve, chosen.rules, settings.explore, chosen.publish
+            )
             console.print(
                 f"Kindling answers on {address}  ({proxy}; API page: {address}/docs, Ctrl-C stops it)"
             )
@@ -290,19 +291,6 @@ def doctor(out: Annotated[Path | None, typer.Option("--out", help="Also check th
 
     if not run_checks(out):
         raise typer.Exit(1)
-
-
-class _terminate_cleanly:
-    """Turns SIGTERM into KeyboardInterrupt, so that a stop from outside runs the same clean-up as Ctrl-C."""
-
-    def __enter__(self) -> None:
-        def interrupt(_signal: int, _frame: FrameType | None) -> None:
-            raise KeyboardInterrupt
-
-        self._previous = signal.signal(signal.SIGTERM, interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from pipelines.cluster import ClusterError
 from pipelines.core.config import load_config
 from pipelines.core.errors import InputError
 
-COMMANDS = ("build", "finetune", "tune", "evaluate")
+COMMANDS = ("build", "finetune", "tune", "evaluate", "rebuild", "nightly")
 STOPPED = 130
 _PACKAGES = ("jobs", "pipelines", "serving")
 _NOT_SENT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")

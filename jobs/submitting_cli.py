@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
 jobs_app = typer.Typer(no_args_is_help=True, help="What was submitted to a cluster.")
 
@@ -22,7 +25,9 @@ JobArgument = Annotated[str, typer.Argument(help="As `kindling jobs list` shows 
 
 def submit(
     ctx: typer.Context,
-    command: Annotated[str, typer.Argument(help="build, finetune, tune or evaluate; then its own options.")],
+    command: Annotated[
+        str, typer.Argument(help="build, finetune, tune, evaluate, rebuild or nightly; then its own options.")
+    ],
     address: AddressOption = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Print what it prints and end with its exit status.")
@@ -45,9 +50,16 @@ def submit(
         )
     _check_arguments(command, ctx.args)
     submitting.check_paths(ctx.args)
-    environment = _environment(env or [])
+    environment = environment_of(env or [])
     client = submitting.open_client(address)
     name, is_new = submitting.submit(client, command, ctx.args, job_id, environment)
+    tell_or_follow(client, name, is_new=is_new, wait=wait)
+
+
+def tell_or_follow(client: JobSubmissionClient, name: str, *, is_new: bool, wait: bool) -> None:
+    """What became of a submission; then what the job prints, ending with its exit status, or how to see it."""
+    from jobs import submitting
+
     submitting.console.print(f"{name} {'is submitted' if is_new else 'is there already, and is the same'}")
     if wait:
         raise typer.Exit(submitting.follow(client, name))
@@ -86,7 +98,13 @@ def _check_arguments(command: str, arguments: list[str]) -> None:
     typer.main.get_command(app).commands[command].make_context(command, list(arguments))  # type: ignore[attr-defined]
 
 
-def _environment(given: list[str]) -> dict[str, str]:
+def environment_of(given: list[str]) -> dict[str, str]:
+    """Variables of a job from `NAME=VALUE`, or `NAME` of one that is set here.
+
+    Raises:
+        InputError: it is not.
+
+    """
     found = {}
     for entry in given:
         name, is_said, value = entry.partition("=")

@@ -59,6 +59,20 @@ class Layout:
         return self.runs / f"{run_id}.json"
 
     @property
+    def nights(self) -> Path:
+        """JSON of each night, see `jobs.nights`."""
+        return self.root / "nights"
+
+    def night(self, date: str) -> Path:
+        """JSON: what became of one night, by its ISO 8601 date."""
+        return self.nights / f"{date}.json"
+
+    @property
+    def nights_lock(self) -> Path:
+        """Held by the running night; released by the kernel when its process dies."""
+        return self.nights / "nights.lock"
+
+    @property
     def config(self) -> Path:
         """TOML: every setting that what lies here was made with, whether it was published or not."""
         return self.root / "config.toml"

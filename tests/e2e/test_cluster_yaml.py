@@ -52,7 +52,12 @@ def test_nodes_start_as_the_service_needs_them(place: str) -> None:
 def test_cloud_variants(name: str) -> None:
     prepared = validated(variant(name))
     assert prepared["head_node_type"] == "head"
-    assert {"head", "cpu"} <= prepared["available_node_types"].keys()
+    kinds = prepared["available_node_types"]
+    assert kinds.keys() == {"head", "cpu", "gpu"}
+    assert kinds["gpu"]["resources"]["GPU"] == 1
+    for kind in ("cpu", "gpu"):
+        assert kinds[kind]["min_workers"] < kinds[kind]["max_workers"] <= prepared["max_workers"]
+        assert re.search("spot|preemptible': True", str(kinds[kind]["node_config"]))
 
 
 @pytest.mark.parametrize(

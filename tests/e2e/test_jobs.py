@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import psutil
 import pytest
 
+from jobs.nightly import night_id
+from jobs.nights import list_nights
 from pipelines.core.bundle import check_bundle, current_version
 from pipelines.core.layout import Layout
 from pipelines.core.runs import list_runs
@@ -112,6 +116,26 @@ def test_a_failing_build_fails_with_its_own_status_and_may_be_tried_again(
         assert submitted.status == 3, submitted.out + submitted.err
         assert "failing is submitted" in submitted.out
         assert "cannot be listed" in submitted.out
+
+
+def test_a_night_is_one_job_and_one_record(cluster: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    night = ("nightly", "--date", "2026-03-14", "--data", tmp_path / "nowhere", "--out", out, "--wait")
+    first = kindling(*night, "--address", cluster, env=OPEN)
+    assert first.status == 3, first.out + first.err
+    assert "is submitted" in first.out
+    again = kindling(
+        *night, "--address", cluster, env=OPEN
+    )  # a job that failed gives up its name, not its night
+    assert again.status == 3, again.out + again.err
+    assert "night 2026-03-14 has failed before" in again.out
+    (known,) = list_nights(Layout(out))
+    assert (known.state, known.tries, known.exit_code) == ("failed", 1, 3)
+    (name,) = set(re.findall(r"kindling-night-\S+", jobs(cluster, "list").out))
+    assert name == night_id(date(2026, 3, 14), str(out))
+    retried = kindling(*night, "--retry", "--address", cluster, env=OPEN)
+    assert retried.status == 3
+    assert list_nights(Layout(out))[0].tries == 2
 
 
 def test_a_job_is_stopped_and_goes_on_when_it_is_submitted_again(
