@@ -33,11 +33,11 @@ import pandas as pd
 import psutil
 from fortnight_page import Life, draw, render
 from fortnight_world import QUICK, N, Size, Traffic, World
-from jobs.nights import list_nights
-from jobs.scheduling import run_schedule
 from service import free_port
 from service_faults import Service
 
+from jobs.nights import list_nights
+from jobs.scheduling import run_schedule
 from pipelines.core.bundle import current_version
 from pipelines.core.config import (
     Config,

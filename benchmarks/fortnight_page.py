@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from fortnight_world import Size, Traffic
-from jobs.nights import Night
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from quality import circumstances
+
+from jobs.nights import Night
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,10 @@ def _table(life: Life) -> list[str]:
     return lines
 
 
-def _difference(figures: Mapping[str, object], name: str) -> str:
-    """NDCG of the new version less that of the one in service, as the gate found it."""
-    raise NotImplementedError
+def _difference(figures: Mapping[str, Any], name: str) -> str:
+    """NDCG of the version in service and of the new one, as the gate found them."""
+    pair = figures.get("ndcg", {}).get(name)
+    return "" if pair is None else f"{pair[0]:.3f} → {pair[1]:.3f}"
 
 
 def draw(reached: Mapping[int, Sequence[tuple[float, float]]], bad: Mapping[int, str], path: Path) -> None:

@@ -91,10 +91,10 @@ def send(settings: AlertsConfig, layout: Layout, kind: Kind, title: str, facts: 
     """
     memory, now = _Memory.read(layout), datetime.now(UTC)
     name = f"{kind} {facts.get('version', '')}".strip()
+    if kind == "rebuild_recovered" and not any(told.startswith(_FAILURES) for told in memory.sent):
+        return False
     if not webhook_of(settings):
         log.warning("alert %s is told nobody, for alerts.webhook is not set: %s", name, _clean(title))
-        return False
-    if kind == "rebuild_recovered" and not any(told.startswith(_FAILURES) for told in memory.sent):
         return False
     if now.timestamp() - memory.sent.get(name, 0.0) < _REPEAT_SECONDS:
         log.info("alert %s was sent within the last day already", name)

@@ -8,6 +8,7 @@ Nothing here is lost when it is killed: the same command goes on with the stages
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -45,9 +46,8 @@ class Rebuilt:
         is_full: whether factors started from nothing.
         reasons: why it was refused.
         seconds: in all.
-        texts_encoded: that no earlier build had.
-        counts: of clean rows, by table.
-        figures: of the release gate, see `OUT/release/report.json`.
+        figures: `texts_encoded` that no earlier build had, `counts` of clean rows by table, and of the release gate
+            `ndcg`: slice to that of the version in service and of the new one, see `OUT/release/report.json`.
 
     """
 
@@ -58,8 +58,6 @@ class Rebuilt:
     is_full: bool
     reasons: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    texts_encoded: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,6 +103,16 @@ def rebuild(
     return found
 
 
+def _ndcg(figures: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Slice to that of the version in service and of the new one, where there were enough users to tell."""
+    found = {}
+    for name, part in figures["slices"].items():
+        metric = part["metrics"].get(f"ndcg@{figures['k']}")
+        if part["is_told"] and metric:
+            found[name] = (round(metric["incumbent"], 4), round(metric["candidate"], 4))
+    return found
+
+
 def _moment(night: date | None) -> datetime:
     return datetime.now(UTC) if night is None else datetime(night.year, night.month, night.day, tzinfo=UTC)
 
@@ -128,7 +136,7 @@ class _Rebuild:
         self.progress = progress
         self.incumbent: Incumbent | None = None
         self.reasons: list[str] = []
-        self.figures: dict[str, Any] = {}
+        self.ndcg: dict[str, tuple[float, float]] = {}
 
     def run(self, now: datetime, full: bool | None) -> Rebuilt:
         collect(self.config, self.layout)
@@ -187,7 +195,7 @@ class _Rebuild:
         if stage == "publish":
             drift = measure_drift(self.config, self.layout, self.incumbent, self.progress)
             verdict = check_release(self.config, self.layout, self.incumbent, self.progress)
-            self.figures = verdict.figures
+            self.ndcg = _ndcg(verdict.figures)
             self.reasons = [*drift.beyond, *verdict.reasons]
             if self.reasons:
                 raise ReleaseRefused(f"{'; '.join(self.reasons)}. {self.incumbent.version} stays in service.")
@@ -217,9 +225,11 @@ class _Rebuild:
             self.incumbent.version if self.incumbent else None,
             self.incumbent is None or not self.incumbent.is_warm,
             self.reasons,
-            texts_encoded=encoded,
-            counts={table: int(report[table].get("kept", 0)) for table in ("items", "users", "interactions")},
-            figures=self.figures,
+            figures={
+                "texts_encoded": encoded,
+                "counts": {t: int(report[t].get("kept", 0)) for t in ("items", "users", "interactions")},
+                "ndcg": self.ndcg,
+            },
         )
 
 
@@ -231,9 +241,10 @@ def print_rebuilt(found: Rebuilt, out: Path) -> None:
 
     """
     layout, console = Layout(out), Console(highlight=False, soft_wrap=True, markup=False)
-    rows = ", ".join(f"{n:,} {table}" for table, n in found.counts.items())
-    started = "from nothing" if found.is_full else f"from {found.former}"
-    console.print(f"{rows}; {found.texts_encoded:,} texts encoded, factors {started}, {found.seconds:.0f} s")
+    rows = ", ".join(f"{n:,} {table}" for table, n in found.figures["counts"].items())
+    started = "from nothing" if found.is_full else f"from those of {found.former}"
+    encoded = f"{found.figures['texts_encoded']:,} texts encoded"
+    console.print(f"{rows}; {encoded}, factors {started}, {found.seconds:.0f} s")
     if found.former is not None and found.outcome != "unchanged":
         console.print(f"compared with {found.former}: {layout.release_page}; drift: {layout.drift_report}")
     if found.outcome == "refused":

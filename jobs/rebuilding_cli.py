@@ -23,7 +23,7 @@ def rebuild(
         ),
     ] = None,
 ) -> None:
-    """Build what came since, and publish it if it is no worse than the version in service; else exit status 6."""
+    """Build what came since, and publish it if it is no worse than the version in service; else exit status 7."""
     from jobs.rebuilding import print_rebuilt
     from jobs.rebuilding import rebuild as run_rebuild
     from pipelines.cluster import shutdown

@@ -18,7 +18,7 @@ from pipelines.core.errors import ConfigError
 
 LOOK_SECONDS = 30.0
 """Between two looks at the clock: a machine that slept has lost no more than that of its waiting."""
-_ENDED = {0: "well", 4: "with status 4: another one runs", 6: "with status 6: refused, or no cluster"}
+_ENDED = {0: "well", 4: "with status 4: another one runs", 7: "with status 7: what was built is refused"}
 
 
 class Clock(Protocol):

@@ -36,7 +36,7 @@ class BusyError(KindlingError):
 class ReleaseRefused(KindlingError):
     """A rebuilt version is not fit to take the place of the one in service, which stays."""
 
-    exit_code = 6
+    exit_code = 7
 
 
 class ArtefactError(KindlingError):

@@ -262,7 +262,7 @@ def test_the_command_tells_what_became_of_a_night(layout: Layout) -> None:
 def test_the_command_ends_with_the_status_of_then(layout: Layout, tmp_path: Path) -> None:
     keep_night(layout, NIGHT, ends("refused", "one.", "two."))
     status, said = nightly(layout)
-    assert status == 6
+    assert status == 7
     assert said.endswith(": one.; two. The version in service stays. --retry does it again.")
     other = Layout(tmp_path / "other")
     with pytest.raises(InputError):
