@@ -27,11 +27,12 @@ from pipelines.cluster import count_cpus
 from pipelines.core import newcomers, splits
 from pipelines.core.aggregate import Pairs, aggregate, read_interactions, stable_order
 from pipelines.core.config import Config, SplitConfig
+from pipelines.core.ids import hash_ids, mixed, mixed_pairs
 from pipelines.core.incumbent import Incumbent
 from pipelines.core.layout import HELD_OUT, HeldOut, Layout, ModelName, fitted_models
 from pipelines.core.newest import find_newest
 from pipelines.core.pairs import Side
-from pipelines.core.schema import ITEM_IDX, PLACE, TEXT, TIMESTAMP, USER_IDX, WANTED, WEIGHT
+from pipelines.core.schema import ITEM_IDX, PLACE, TEXT, TIMESTAMP, USER_IDX, WANTED, WEIGHT, TableName
 from pipelines.core.storage import part_name, part_paths, replacing, write_json, write_table
 from pipelines.core.text import truncate_text
 from pipelines.progress import Progress
@@ -171,7 +172,8 @@ def _hold_out(
     if pairs.moment is not None and parts.cuts is not None:
         hidden = newcomers.arriving_users(pairs.user, pairs.wanted, pairs.moment, parts.cuts, n_users)
     elif config.kind == "random":
-        hidden = newcomers.hide_users(pairs.user, pairs.wanted, n_users, config.newcomers, config.seed)
+        order = mixed(_hashes(layout, "users"), config.seed)
+        hidden = newcomers.hide_users(pairs.user, pairs.wanted, order, config.newcomers)
     else:
         hidden = np.zeros(n_users, dtype=np.int8)
     newest = None if incumbent is None else find_newest(layout, pairs.user, pairs.item, incumbent.version)
@@ -193,6 +195,10 @@ def _write_newest(layout: Layout, pairs: Pairs, roles: _Roles) -> None:
         }
     )
     write_table(layout.newest, table)
+
+
+def _hashes(layout: Layout, table: TableName) -> npt.NDArray[np.uint64]:
+    return hash_ids(pq.read_table(layout.ids(table)).column(0).to_pandas().to_numpy(dtype=object))
 
 
 @ray.remote
@@ -270,8 +276,8 @@ def _write_newcomers(config: SplitConfig, layout: Layout, which: HeldOut, pairs:
     mine = pairs.take(pairs.wanted & (roles.hidden[pairs.user] == number))
     cuts = roles.parts.cuts
     if mine.moment is None or cuts is None:
-        chance = np.random.default_rng([config.seed, 1 + number]).random(len(mine))
-        keys: tuple[npt.NDArray[np.generic], ...] = (chance,)
+        users, items = _hashes(layout, "users")[mine.user], _hashes(layout, "items")[mine.item]
+        keys: tuple[npt.NDArray[np.generic], ...] = (mixed_pairs(users, items, config.seed),)
     else:
         mine = mine.take(mine.moment < (cuts[1] if which == "validation" else np.inf))
         keys = (np.asarray(mine.moment), mine.item)

@@ -54,13 +54,25 @@ def drawn(hashes: npt.NDArray[np.uint64], n: int, seed: int) -> npt.NDArray[np.i
     """Positions, rising, of n ids, or of all where there are fewer: by id and seed, wherever the ids stand."""
     if len(hashes) <= n:
         return np.arange(len(hashes))
+    return np.sort(np.argsort(mixed(hashes, seed), kind="stable")[:n])
+
+
+def mixed(hashes: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
+    """(n,) numbers by which ids may be put in an order of chance: one that stays when others come or go."""
     with np.errstate(over="ignore"):
-        mixed = _mix(hashes + np.uint64(seed + 1) * _GOLDEN)
-    return np.sort(np.argsort(mixed, kind="stable")[:n])
+        return _mix(hashes + np.uint64(seed + 1) * _GOLDEN)
+
+
+def mixed_pairs(
+    first: npt.NDArray[np.uint64], second: npt.NDArray[np.uint64], seed: int
+) -> npt.NDArray[np.uint64]:
+    """The same for pairs of ids, of both hashes."""
+    with np.errstate(over="ignore"):
+        return mixed(mixed(first, seed) + second, seed)
 
 
 def sampled(rows: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
     """Whether each row number is in a fixed pseudo-random sample of about `share` of all rows."""
     with np.errstate(over="ignore"):
-        mixed = _mix((rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-    return np.asarray((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share)
+        bits = _mix((rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+    return np.asarray((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share)

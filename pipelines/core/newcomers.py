@@ -19,16 +19,22 @@ _LEAST_PAIRS = 2
 
 
 def hide_users(
-    user: IntArray, wanted: BoolArray, n_users: int, share: float, seed: int
+    user: IntArray, wanted: BoolArray, order: npt.NDArray[np.generic], share: float
 ) -> npt.NDArray[np.int8]:
     """(U,) 1 for a user hidden for validation, 2 for test, 0 for the others.
 
     Only users who want two items or more can be hidden: one to be known by, one to be found.
+
+    Args:
+        user: (p,) of the pairs.
+        wanted: (p,) whether the user wants the item.
+        order: (U,) who is hidden before whom; by their ids, so that who comes tomorrow changes little of it.
+        share: of those who can be.
+
     """
-    eligible = np.flatnonzero(np.bincount(user[wanted], minlength=n_users) >= _LEAST_PAIRS)
-    # a stream of its own: the choice of pairs and items must not depend on whether users are hidden
-    chosen = np.random.default_rng([seed, 1]).permutation(eligible)[: round(share * len(eligible))]
-    hidden = np.zeros(n_users, dtype=np.int8)
+    eligible = np.flatnonzero(np.bincount(user[wanted], minlength=len(order)) >= _LEAST_PAIRS)
+    chosen = eligible[np.argsort(order[eligible], kind="stable")][: round(share * len(eligible))]
+    hidden = np.zeros(len(order), dtype=np.int8)
     hidden[chosen[: len(chosen) // 2]], hidden[chosen[len(chosen) // 2 :]] = 1, 2
     return hidden
 

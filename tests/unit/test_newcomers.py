@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.config import SplitConfig
+from pipelines.core.ids import hash_ids, mixed
 from pipelines.core.newcomers import TARGET, arriving_users, first_half, hide_users, reveal
 from pipelines.core.splits import random_split
 
@@ -16,40 +17,52 @@ IntArray = npt.NDArray[np.int64]
 users_strategy = st.lists(st.integers(0, 7), max_size=40).map(lambda u: np.array(u, dtype=np.int64))
 
 
+def order_of(n: int, seed: int) -> npt.NDArray[np.uint64]:
+    return mixed(hash_ids(np.array([f"user-{i}" for i in range(n)], dtype=object)), seed)
+
+
+def test_who_comes_later_changes_little_of_who_is_hidden() -> None:
+    few, more = (
+        hide_users(np.repeat(np.arange(n), 2), np.ones(2 * n, dtype=bool), order_of(n, 3), 0.2) > 0
+        for n in (1000, 1010)
+    )
+    assert (few[:1000] != more[:1000]).sum() <= 4, "the first 1000 are the same users"
+
+
 def test_only_users_who_want_two_items_are_hidden() -> None:
     user = np.array([0, 0, 1, 1, 2, 3, 3, 3])
     wanted = np.array([1, 1, 1, 0, 1, 1, 0, 1], dtype=bool)
-    hidden = hide_users(user, wanted, 5, 0.999, 0)
+    hidden = hide_users(user, wanted, np.arange(5), 0.999)
     assert sorted(hidden[[0, 3]]) == [1, 2]
     np.testing.assert_array_equal(hidden[[1, 2, 4]], 0)
 
 
 def test_half_of_the_share_is_for_validation() -> None:
     user = np.repeat(np.arange(100), 2)
-    hidden = hide_users(user, np.ones(200, dtype=bool), 100, 0.2, 42)
+    hidden = hide_users(user, np.ones(200, dtype=bool), order_of(100, 42), 0.2)
     np.testing.assert_array_equal(np.bincount(hidden), [80, 10, 10])
     assert hidden.dtype == np.int8
-    odd = hide_users(user, np.ones(200, dtype=bool), 100, 0.05, 42)
+    odd = hide_users(user, np.ones(200, dtype=bool), order_of(100, 42), 0.05)
     np.testing.assert_array_equal(np.bincount(odd), [95, 2, 3])
 
 
 def test_the_seed_decides_who_and_a_larger_share_hides_the_same_and_more() -> None:
     user = np.repeat(np.arange(100), 2)
     wanted = np.ones(200, dtype=bool)
-    few, again, other = (hide_users(user, wanted, 100, 0.2, seed) > 0 for seed in (1, 1, 2))
+    few, again, other = (hide_users(user, wanted, order_of(100, seed), 0.2) > 0 for seed in (1, 1, 2))
     np.testing.assert_array_equal(few, again)
     assert (few != other).any()
-    more = hide_users(user, wanted, 100, 0.5, 1) > 0
+    more = hide_users(user, wanted, order_of(100, 1), 0.5) > 0
     assert (more[few]).all()
     assert more.sum() == 50
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_nobody_to_hide(share: float) -> None:
-    nobody = hide_users(np.array([0, 1, 2]), np.ones(3, dtype=bool), 4, share, 0)
+    nobody = hide_users(np.array([0, 1, 2]), np.ones(3, dtype=bool), np.arange(4), share)
     np.testing.assert_array_equal(nobody, np.zeros(4))
     none = np.zeros(0, dtype=np.int64)
-    assert len(hide_users(none, none.astype(bool), 0, share, 0)) == 0
+    assert len(hide_users(none, none.astype(bool), none, share)) == 0
 
 
 def test_whether_users_are_hidden_changes_no_pair_of_the_split() -> None:
@@ -68,7 +81,7 @@ def test_who_is_hidden_has_nothing_to_do_with_what_is_cold() -> None:
     n = 100
     user, item = np.divmod(np.arange(n * n), n)
     cold = random_split(user, item, n, n, SplitConfig(seed=5, cold_items=0.2)).cold_items
-    hidden = hide_users(user, np.ones(n * n, dtype=bool), n, 0.2, 5) > 0
+    hidden = hide_users(user, np.ones(n * n, dtype=bool), order_of(n, 5), 0.2) > 0
     assert cold.sum() == hidden.sum() == 20
     assert (cold & hidden).sum() < 10
 
