@@ -166,7 +166,7 @@ def print_pruned(
 
 
 def prune_after_build(settings: Config, layout: Layout) -> None:
-    """Keep what `publish.keep` and `publish.keep_days` say, here and in the registry, and nobody there who was forgotten.
+    """Keep what `publish.keep` and `publish.keep_days` say, here and in the registry; nobody there who was forgotten.
 
     A build does not fail of it.
     """
