@@ -3,7 +3,7 @@ BIN := .venv/bin
 SOURCES := pipelines serving jobs tests benchmarks
 RESULTS := benchmarks/results
 
-.PHONY: help setup browser demo peers bench bench-full test check unit clean
+.PHONY: help setup browser demo peers bench bench-full test check audit unit clean
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,6 +27,9 @@ check: setup ## style, types, direction of imports
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: setup ## asks the databases of advisories what is known of the packages; says so where none can be reached
+	$(BIN)/python -m tests.audit
 
 unit: setup ## the quick tests, no Ray
 	$(BIN)/pytest tests/unit tests/serving

@@ -65,6 +65,7 @@ class Contender:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(name, options, theirs), daemon=True)
         self._process.start()
+        theirs.close()  # held here, a process that fails would be waited for instead of reported
         self.loaded_mb: float = self._pipe.recv()
 
     def ask(self, *request: object) -> Any:  # noqa: ANN401 - by request

@@ -124,9 +124,10 @@ def _page(options: argparse.Namespace, found: dict[int, Speed], n_rows: int) -> 
     data = "--data DIR " if options.data else f"--items {options.items} "
     lines = [
         "# Fine-tuning on a GPU", "", f"{circumstances()} {where}.", "",
-        f"Command: `python benchmarks/finetuning_gpu.py {data}--model {options.model} --batch {options.batch} --steps "
-        f"{options.steps} --max-tokens {options.max_tokens} --device {options.device}`. {n_rows} examples of two "
-        f"texts. A product of {MATRIX[options.device]} squared in bfloat16: {peak / 1e12:.2f} TFLOP/s.", "",
+        f"Command: `python benchmarks/finetuning_gpu.py {data}--model {options.model} --batch {options.batch} --sizes "
+        f"{options.sizes} --steps {options.steps} --max-tokens {options.max_tokens} --device {options.device}`. "
+        f"{n_rows} examples of two texts. A product of {MATRIX[options.device]} squared in bfloat16: "
+        f"{peak / 1e12:.2f} TFLOP/s.", "",
         "| batch | examples/s | tokens/s | step, s | memory, GB | of the product's FLOP/s |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip

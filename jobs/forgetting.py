@@ -1,4 +1,4 @@
-"""`kindling forget`: a user out of the store, and the proof that they are out of everything else."""
+"""`kindling forget`: a user or an item out of the store, and the proof that they are out of everything else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rich.console import Console
 from pipelines.core.config import Config
 from pipelines.core.forgetting import Forgotten
 from pipelines.core.layout import Layout
+from pipelines.core.registry.forgetting import find_id
+from pipelines.core.registry.registry import open_place
 from pipelines.core.searching import find_in_files
 from serving.store.connecting import store_url
 from serving.store.store import Store, open_store
@@ -36,12 +38,30 @@ def note_forgotten(config: Config, layout: Layout) -> None:
         store.close()
 
 
-def find_user(store: Store, layout: Layout, user_id: str) -> Iterator[str]:
-    """Every place of the store and of the directory of the build where a user's id still is."""
+def find_user(store: Store, layout: Layout, user_id: str, registry: str = "") -> Iterator[str]:
+    """Every place of the store, of the directory of the build and of its registry where a user's id still is."""
     for place in store.forgotten.places_of(user_id):
         yield f"the store, {place}"
     for path, place in find_in_files(layout.root, user_id):
         yield f"{path}, {place}"
+    if registry:
+        yield from find_id(open_place(registry), user_id)
+
+
+def find_item(store: Store, layout: Layout, item_id: str, registry: str = "") -> Iterator[str]:
+    """Every place where an item still is but for what has to stay.
+
+    What stays is the note that it is withdrawn and, in events and lists, that users had to do with it, in the store
+    and in what a build copied of it.
+    """
+    stored = store.items.get(item_id)
+    if stored is None or stored.fields is not None:
+        yield "the store, where it is not withdrawn"
+    for path, place in find_in_files(layout.root, item_id):
+        if not path.is_relative_to(layout.collected):
+            yield f"{path}, {place}"
+    if registry:
+        yield from find_id(open_place(registry), item_id)
 
 
 def print_forgotten(user_id: str, n_events: int) -> None:
@@ -53,15 +73,24 @@ def print_forgotten(user_id: str, n_events: int) -> None:
     )
 
 
-def print_places(user_id: str, places: Iterator[str]) -> bool:
-    """Where they still are; whether that is nowhere."""
+def print_withdrawn(item_id: str) -> None:
+    """What was done, and what is left to do."""
+    console.print(
+        f"'{item_id}' is withdrawn: no list shows it any more. The next `kindling build` takes it out of its files and "
+        "of earlier versions; users' events with it stay. Your own tables and backups are yours to clear."
+    )
+
+
+def print_places(kind: str, wanted: str, places: Iterator[str]) -> bool:
+    """Where a `user` or an `item` still is; whether that is nowhere."""
     n_places = 0
     for n_places, place in enumerate(places, 1):  # noqa: B007 - the last number is how many there are
         console.print(place)
     if n_places:
         console.print(
-            f"'{user_id}' is in {n_places} places. A `kindling build` after `kindling forget user` removes them."
+            f"'{wanted}' is in {n_places} places. A `kindling build` after `kindling forget {kind}` removes them; what "
+            "is in service in a registry, or tried by an experiment, goes with the first build after that."
         )
     else:
-        console.print(f"'{user_id}' is nowhere in the store or in the directory of the build.")
+        console.print(f"'{wanted}' is nowhere in the store or in the directory of the build.")
     return n_places == 0

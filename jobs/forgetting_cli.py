@@ -8,14 +8,9 @@ import typer
 
 from jobs.options import ConfigOption, OutOption
 
-forget_app = typer.Typer(no_args_is_help=True, help="Take a user out of everything that is kept.")
+forget_app = typer.Typer(no_args_is_help=True, help="Take a user or an item out of everything that is kept.")
 
 _STILL_THERE = 1
-
-
-@forget_app.callback()
-def _forget() -> None:
-    """A group, though it has one command."""
 
 
 @forget_app.command()
@@ -29,6 +24,7 @@ def user(
 ) -> None:
     """Forget a user, as DELETE /v1/users/ID does; with --verify say where they still are, by exit status 1."""
     from jobs.forgetting import find_user, print_forgotten, print_places
+    from jobs.places import settings_of
     from jobs.stores import store_of
     from pipelines.core.layout import Layout
 
@@ -36,5 +32,33 @@ def user(
         if not verify:
             print_forgotten(user_id, store.forget(user_id))
             return
-        if not print_places(user_id, find_user(store, Layout(out.resolve()), user_id)):
+        layout = Layout(out.resolve())
+        places = find_user(store, layout, user_id, settings_of(layout, config).publish.registry)
+        if not print_places("user", user_id, places):
+            raise typer.Exit(_STILL_THERE)
+
+
+@forget_app.command()
+def item(
+    item_id: Annotated[str, typer.Argument(help="Its id.")],
+    out: OutOption,
+    config: ConfigOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Withdraw nothing: list every place where the item still is.")
+    ] = False,
+) -> None:
+    """Withdraw an item, as DELETE /v1/items/ID does; with --verify say where it still is, by exit status 1."""
+    from jobs.forgetting import find_item, print_places, print_withdrawn
+    from jobs.places import settings_of
+    from jobs.stores import store_of
+    from pipelines.core.layout import Layout
+
+    with store_of(out, config) as (store, _):
+        if not verify:
+            store.items.withdraw(item_id)
+            print_withdrawn(item_id)
+            return
+        layout = Layout(out.resolve())
+        places = find_item(store, layout, item_id, settings_of(layout, config).publish.registry)
+        if not print_places("item", item_id, places):
             raise typer.Exit(_STILL_THERE)

@@ -13,11 +13,15 @@ from rich.table import Column, Table
 
 from jobs.places import place_of, settings_of
 from pipelines.core.config import Config, load_config
-from pipelines.core.errors import ConfigError, KindlingError
+from pipelines.core.errors import ArtefactError, ConfigError, KindlingError
+from pipelines.core.forgetting import Forgotten, digest_of
+from pipelines.core.forgetting_items import withdrawn_items
 from pipelines.core.layout import Layout
 from pipelines.core.registry.difference import compare_versions, figures_of, headline, settings_of_version
+from pipelines.core.registry.forgetting import knows_forgotten, knows_withdrawn
 from pipelines.core.registry.registry import Registry, Version, open_place
 from pipelines.core.registry.retention import Retention
+from pipelines.core.storage import read_json, write_json
 from serving.experiments.in_use import in_use_by_store
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -162,7 +166,10 @@ def print_pruned(
 
 
 def prune_after_build(settings: Config, layout: Layout) -> None:
-    """Keep what `publish.keep` and `publish.keep_days` say, here and in the registry; a build does not fail of it."""
+    """Keep what `publish.keep` and `publish.keep_days` say, here and in the registry; nobody there who was forgotten.
+
+    A build does not fail of it.
+    """
     publish = settings.publish
     retention = Retention(publish.keep, publish.keep_days)
     for place in [str(layout.root), *([publish.registry] if publish.registry else [])]:
@@ -176,6 +183,50 @@ def prune_after_build(settings: Config, layout: Layout) -> None:
             Console(stderr=True, markup=False, soft_wrap=True).print(
                 f"old versions in {place} are not deleted: {e}", style="yellow"
             )
+    forget_in_registry(settings, layout)
+
+
+def forget_in_registry(settings: Config, layout: Layout) -> None:
+    """Delete the registry's versions that know who was forgotten, but for what is in service or tried; say what stays.
+
+    A build does not fail of it: the next one looks again.
+    """
+    address = settings.publish.registry
+    forgotten, (item_ids, point) = Forgotten.read(layout.forgotten), withdrawn_items(layout)
+    if not address or not (forgotten or item_ids):
+        return
+    digest, said = digest_of(forgotten, item_ids), Console(stderr=True, markup=False, soft_wrap=True)
+    try:
+        _check_store_known(settings, layout)
+        place = open_place(address)
+        clean = _searched(layout, address, digest)
+        names = [name for name in place.names() if name not in clean]
+        know = [
+            name
+            for name in names
+            if knows_forgotten(place, name, forgotten) or knows_withdrawn(place, name, item_ids, point)
+        ]
+        gone = Registry(place).remove(know, lambda: in_use_by_store(layout, settings.serve.store))
+    except KindlingError as e:
+        said.print(f"versions in {address} may still know who was forgotten: {e}", style="yellow")
+        return
+    for name in (name for name in know if name not in gone):
+        said.print(
+            f"{place.where(name)} knows who was forgotten, and is in service or tried by an experiment: the first "
+            "build after that deletes it.",
+            style="yellow",
+        )
+    clean = [name for name in place.names() if name not in know]
+    write_json(layout.registry_searched, {"registry": address, "digest": digest, "versions": clean})
+
+
+def _searched(layout: Layout, address: str, digest: str) -> list[str]:
+    """Versions that were found to know nobody, when the same was to be forgotten."""
+    try:
+        note = read_json(layout.registry_searched)
+        return list(note["versions"]) if (note["registry"], note["digest"]) == (address, digest) else []
+    except (ArtefactError, KeyError, TypeError):
+        return []
 
 
 def _check_store_known(settings: Config, layout: Layout) -> None:

@@ -27,6 +27,7 @@ from pipelines.core.config import Config, EncoderConfig
 from pipelines.core.encoder import Encoder, content_hash, encoder_fingerprint
 from pipelines.core.errors import ArtefactError, ConfigError
 from pipelines.core.forgetting import Forgotten, sweep_embeddings
+from pipelines.core.forgetting_items import withdrawn_items
 from pipelines.core.layout import Layout
 from pipelines.core.schema import TEXT
 from pipelines.core.storage import part_paths, write_json, write_rows, write_table
@@ -91,9 +92,10 @@ def _text_paths(layout: Layout) -> list[Path]:
 
 @ray.remote
 def _sweep(layout: Layout) -> None:
-    """What somebody wrote who was forgotten leaves the caches with them."""
-    if forgotten := Forgotten.read(layout.forgotten):
-        sweep_embeddings(layout, forgotten, _distinct_hashes(layout))
+    """What somebody wrote who was forgotten leaves the caches with them, and texts of withdrawn items do."""
+    forgotten, (withdrawn, _) = Forgotten.read(layout.forgotten), withdrawn_items(layout)
+    if forgotten or withdrawn:
+        sweep_embeddings(layout, forgotten, _distinct_hashes(layout), withdrawn)
 
 
 def _distinct_hashes(layout: Layout) -> pa.Array:

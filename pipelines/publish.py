@@ -36,6 +36,7 @@ from pipelines.core.config import Config, to_toml
 from pipelines.core.encoder import PACKAGED, encoder_fingerprint
 from pipelines.core.errors import ArtefactError
 from pipelines.core.forgetting import Forgotten, forget_in_versions
+from pipelines.core.forgetting_items import forget_items_in_versions, withdrawn_items
 from pipelines.core.incumbent import Incumbent
 from pipelines.core.index import build_index, wants_index
 from pipelines.core.kinds import kinds_of_pairs
@@ -109,6 +110,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         Registry(place).publish(version, layout.bundle(version))
     with Folder(layout).changing():
         forget_in_versions(layout, Folder(layout).names(), Forgotten.read(layout.forgotten))
+        forget_items_in_versions(layout, Folder(layout).names(), *withdrawn_items(layout))
     write_json(layout.stage("publish") / "version.json", {"version": version})
     return {"version": version}
 

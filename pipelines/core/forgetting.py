@@ -7,9 +7,7 @@ out what its tables say of them up to that moment, and takes them out of the ver
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.core.bundle import BundlePaths, check_bundle, finish_directory, write_manifest
+from pipelines.core.bundle import BundlePaths
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
+from pipelines.core.rewriting import finish_exchanges, rewrite
 from pipelines.core.schema import FORGOTTEN_AT, USER_ID
 from pipelines.core.storage import (
     part_paths,
@@ -32,6 +31,8 @@ from pipelines.core.storage import (
 )
 
 BoolArray = npt.NDArray[np.bool_]
+OF_PAIRS = ("indices", "weights", "kinds")
+"""Of `BundlePaths.user_arrays`: one number for each user and item; the last is not in every bundle."""
 
 
 def user_hash(user_id: str) -> str:
@@ -115,6 +116,12 @@ class Forgotten:
 NOBODY = Forgotten()
 
 
+def digest_of(forgotten: Forgotten, withdrawn: Collection[str]) -> str:
+    """A hash of users and items that are to be gone; empty where there is none, that of the users where no item is."""
+    items = hashlib.blake2b("\n".join(sorted(withdrawn)).encode(), digest_size=16).hexdigest()
+    return forgotten.digest() + (items if withdrawn else "")
+
+
 def forget_in_versions(layout: Layout, versions: Iterable[str], forgotten: Forgotten) -> list[str]:
     """Take users out of published versions that know them; to be called by who holds `Folder.changing`.
 
@@ -130,7 +137,7 @@ def forget_in_versions(layout: Layout, versions: Iterable[str], forgotten: Forgo
         The versions that knew somebody.
 
     """
-    _finish_exchanges(layout)
+    finish_exchanges(layout)
     if not forgotten:
         return []
     changed = []
@@ -158,27 +165,12 @@ def unused_users(users: pa.Table, forgotten: Forgotten) -> BoolArray:
 
 def _without(layout: Layout, version: str, users: pa.Table, keep: BoolArray) -> None:
     old = BundlePaths(layout.bundle(version))
-    manifest = check_bundle(old.root)
-    new = BundlePaths(layout.bundles / f".{version}.forget.tmp")
-    shutil.rmtree(new.root, ignore_errors=True)
-    replaced = {old.users, old.user_arrays, old.manifest}
-    for name in manifest["files"]:
-        if old.root / name not in replaced:
-            _link(old.root / name, new.root / name)
-    write_table(new.users, users.filter(pa.array(keep)))
-    write_tensors(new.user_arrays, _rows_of_users(read_tensors(old.user_arrays), keep))
-    # the rest of it is what it was: its schema, too
-    write_manifest(new, version, {name: fact for name, fact in manifest.items() if name != "files"})
-    _exchange(layout, version, new.root)
 
+    def write(new: BundlePaths) -> None:
+        write_table(new.users, users.filter(pa.array(keep)))
+        write_tensors(new.user_arrays, _rows_of_users(read_tensors(old.user_arrays), keep))
 
-def _link(path: Path, other: Path) -> None:
-    """The same file under another name, or a copy where the file system has no such thing."""
-    other.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, other)
-    except OSError:
-        shutil.copyfile(path, other)
+    rewrite(layout, version, (old.users, old.user_arrays), write)
 
 
 def _rows_of_users(arrays: Mapping[str, np.ndarray], keep: BoolArray) -> dict[str, np.ndarray]:
@@ -189,42 +181,30 @@ def _rows_of_users(arrays: Mapping[str, np.ndarray], keep: BoolArray) -> dict[st
         "factors": arrays["factors"][keep],
         "own_texts": arrays["own_texts"][keep],
         "indptr": np.concatenate([[0], np.cumsum(lengths[keep])]).astype(np.int64),
-        "indices": arrays["indices"][pairs],
-        "weights": arrays["weights"][pairs],
+        **{name: arrays[name][pairs] for name in OF_PAIRS if name in arrays},
     }
 
 
-def _exchange(layout: Layout, version: str, new: Path) -> None:
-    doomed = layout.bundles / f".{version}.forget.old"
-    layout.bundle(version).rename(doomed)
-    finish_directory(new, layout.bundle(version))
-    shutil.rmtree(doomed)
-
-
-def _finish_exchanges(layout: Layout) -> None:
-    """What a process left that was killed: a version that is away comes back, what was to be removed is."""
-    for doomed in layout.bundles.glob(".*.forget.old"):
-        place = layout.bundle(doomed.name.removeprefix(".").removesuffix(".forget.old"))
-        if not place.exists():
-            doomed.rename(place)
-        else:
-            shutil.rmtree(doomed)
-    for half in layout.bundles.glob(".*.forget.tmp"):
-        shutil.rmtree(half)
-
-
-def sweep_embeddings(layout: Layout, forgotten: Forgotten, hashes_in_use: pa.Array) -> int:
-    """Drop the vectors of texts that no table has, where somebody was forgotten since this was done last.
+def sweep_embeddings(
+    layout: Layout, forgotten: Forgotten, hashes_in_use: pa.Array, withdrawn: Collection[str] = ()
+) -> int:
+    """Drop the vectors of texts that no table has, where a user or an item was forgotten since this was done last.
 
     What somebody wrote is not kept with who wrote it, so all that nobody uses goes; it can be encoded again.
+
+    Args:
+        layout: of the build.
+        forgotten: users.
+        hashes_in_use: of the texts of all tables.
+        withdrawn: ids of items.
 
     Returns:
         Number of vectors dropped.
 
     """
     root = layout.embedding_caches
-    note, digest = root / "swept.json", forgotten.digest()
-    if not forgotten or not root.is_dir():
+    note, digest = root / "swept.json", digest_of(forgotten, withdrawn)
+    if not digest or not root.is_dir():
         return 0
     try:
         if read_json(note) == digest:

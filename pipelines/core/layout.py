@@ -355,6 +355,11 @@ class Layout:
         return self.root / "CURRENT.lock"
 
     @property
+    def registry_searched(self) -> Path:
+        """JSON: versions of the registry that know nobody who was forgotten, and as of which deletions."""
+        return self.root / "cache" / "registry_searched.json"
+
+    @property
     def fetch_lock(self) -> Path:
         """Held while a version is fetched from a registry, see `core.registry.mirror`."""
         return self.root / "fetch.lock"

@@ -58,10 +58,15 @@ class Mirror:
         self.fetch(there.version)
         earlier = tuple(version for version in there.earlier if self._local.has(version))
         there = replace(there, earlier=earlier, removing=(), removed=())
-        if self._local.pointer() == there:
+        before = self._local.pointer()
+        if before == there:
             return
         self._local.update(lambda _pointer: there)
-        for name in Registry(self._local).prune(self._retention, self._in_use):
+        local, known = Registry(self._local), self._registry.names()
+        # of what came from there: a version that a build is about to bring there is none of it
+        followed = {before.version, *before.earlier}
+        deleted = [name for name in followed if name and name not in known]  # they may know who was forgotten
+        for name in (*local.remove(deleted, self._in_use), *local.prune(self._retention, self._in_use)):
             self._whole.discard(name)
 
     def fetch(self, version: str) -> None:

@@ -7,7 +7,7 @@ anything points to it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,6 +207,27 @@ class Registry:
         if dry_run or not (chosen or pointer.removing or self.place.abandoned()):
             return chosen
         return self._delete(choose)
+
+    def remove(self, versions: Collection[str], in_use: InUse) -> list[str]:
+        """Delete these versions, whatever their age, but for the one in service and those in use.
+
+        Args:
+            versions: which; absent ones are none.
+            in_use: asked at the last moment.
+
+        Returns:
+            What was deleted.
+
+        Raises:
+            BusyError: somebody else is at it.
+
+        """
+
+        def choose(pointer: Pointer) -> list[str]:
+            stays = {*in_use(), pointer.version}
+            return [name for name in self.place.names() if name in versions and name not in stays]
+
+        return self._delete(choose) if versions else []
 
     def _delete(self, choose: Callable[[Pointer], list[str]]) -> list[str]:
         """Say so in the pointer, look once more, delete, strike it out of the pointer.
