@@ -123,6 +123,8 @@ def tell_items(
     """
     changes = {row[ITEM_ID]: row for row in told.table("items").to_pylist() if row["fields"] is not None}
     new, counts, rejects = dict(changes), Counter[str](told=len(changes)), []
+    if not paths:  # no columns that anything could be of; that the table is empty is told later
+        return counts, REJECTS.empty_table()
     for path in paths:
         part = pq.read_table(path)
         ids = part.column(ITEM_ID)

@@ -84,6 +84,13 @@ def test_changed_items_and_new_ones(items: Path, tmp_path: Path) -> None:
     assert counts == {"told": 4, "told_changed": 2, "told_new": 1, "told_set_aside": 0}
 
 
+def test_beside_a_table_without_usable_rows_nothing_is_told(tmp_path: Path) -> None:
+    told = collected(Layout(tmp_path / "out"), items=[change("new", {"title": "Teapot"})])
+    counts, rejects = tell_items([], tmp_path / "part-000000.parquet", told, {}, CONFIG)
+    assert (dict(counts), rejects.num_rows) == ({"told": 1}, 0)
+    assert not (tmp_path / "part-000000.parquet").exists()
+
+
 def test_a_file_that_was_written_later_knows_better(items: Path, tmp_path: Path) -> None:
     told = collected(Layout(tmp_path / "out"), items=[change("a", {"title": "Pot"}, at=100.0)])
     assert tell(items, told, written=101.0)[0]["a"]["text"] == "Kettle"
