@@ -23,6 +23,7 @@ from jobs.models import prune_after_build
 from jobs.release import check_release
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.config import Config, to_toml
+from pipelines.core.drift.findings import Finding
 from pipelines.core.errors import ArtefactError, BusyError, ReleaseRefused
 from pipelines.core.incumbent import Incumbent
 from pipelines.core.layout import Layout
@@ -101,6 +102,12 @@ def rebuild(
         _tell(config, layout, found)
         write_json(layout.rebuild_record, asdict(found))
     return found
+
+
+def _told(finding: Finding) -> str:
+    return (
+        f"drift, {finding.name} is {finding.value:.2g}, at most {finding.bound:g}: {finding.says.rstrip('.')}"
+    )
 
 
 def _ndcg(figures: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
@@ -196,7 +203,8 @@ class _Rebuild:
             drift = measure_drift(self.config, self.layout, self.incumbent, self.progress)
             verdict = check_release(self.config, self.layout, self.incumbent, self.progress)
             self.ndcg = _ndcg(verdict.figures)
-            self.reasons = [*drift.beyond, *verdict.reasons]
+            self.reasons = [_told(finding) for finding in drift.findings if finding.is_beyond]
+            self.reasons += verdict.reasons
             if self.reasons:
                 raise ReleaseRefused(f"{'; '.join(self.reasons)}. {self.incumbent.version} stays in service.")
         return True
