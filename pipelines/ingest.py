@@ -18,13 +18,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from pipelines.cleaning import EntityTask, PairTask, ToldTask, staged
 from pipelines.core import tables
 from pipelines.core.collected import Collected
 from pipelines.core.config import Config
@@ -33,11 +34,10 @@ from pipelines.core.errors import InputError
 from pipelines.core.forgetting import Forgotten
 from pipelines.core.layout import Layout
 from pipelines.core.left_out import LeftOut
-from pipelines.core.readers import Chunk, SourceFile, cut_chunks, find_files, read_chunk
+from pipelines.core.readers import Chunk, SourceFile, cut_chunks, find_files
 from pipelines.core.schema import REJECTS, TABLES, TableName
 from pipelines.core.storage import part_name, part_paths, write_json, write_table
-from pipelines.core.told import check_told, tell_items, tell_users
-from pipelines.core.validate import Checked, check_entities, check_interactions, check_relations
+from pipelines.core.told import tell_items, tell_users
 from pipelines.core.vectors import VectorLengths
 from pipelines.progress import Progress
 
@@ -131,8 +131,8 @@ def _tell(
     """Put what the service was told of items or users into their staged parts, and in one more of this number."""
     told = Collected.read(layout)
     assert told is not None  # noqa: S101 - the caller has read it
-    target = _staged(layout, table) / part_name(number)
-    paths = [path for path in part_paths(_staged(layout, table)) if path != target]
+    target = staged(layout, table) / part_name(number)
+    paths = [path for path in part_paths(staged(layout, table)) if path != target]
     if table == "users":
         return dict(tell_users(paths, target, told))
     written = {file.path: file.mtime_ns / 1e9 for file in files}
@@ -154,78 +154,6 @@ def _read_ids(layout: Layout, table: TableName) -> pa.Array:
 def _load_ids(layout: Layout, table: TableName) -> pa.Array:
     """Ids for tasks, from a task: the driver has no need to hold them."""
     return _read_ids(layout, table)
-
-
-def _staged(layout: Layout, table: TableName | Literal["active_users"]) -> Path:
-    """Parts on their way; of `active_users`, which users each part of interactions names."""
-    return layout.stage("ingest") / "staged" / table
-
-
-class EntityTask:
-    """Cleans chunks of items or users; a plain callable for Ray Data."""
-
-    def __init__(self, config: Config, layout: Layout, left_out: ray.ObjectRef) -> None:
-        """Keep what every chunk needs; whom to leave out stays in the object store until a task asks."""
-        self.config, self.layout, self.left_out = config, layout, left_out
-
-    def __call__(self, chunk: Chunk) -> Counter[str]:
-        """Read, check and store one chunk; returns its counts."""
-        table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
-        checked = check_entities(chunk, table, bad, self.config, ray.get(self.left_out))
-        return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
-
-
-class PairTask:
-    """Cleans chunks of interactions or relations against the known items."""
-
-    def __init__(
-        self, config: Config, layout: Layout, known_items: ray.ObjectRef, left_out: ray.ObjectRef
-    ) -> None:
-        """Keep what every chunk needs; ids stay in the object store until a task asks."""
-        self.config, self.layout, self.known_items, self.left_out = config, layout, known_items, left_out
-
-    def __call__(self, chunk: Chunk) -> Counter[str]:
-        """Read, check and store one chunk; returns its counts."""
-        table, bad = read_chunk(chunk, self.config.data.csv_delimiter)
-        known_items = ray.get(self.known_items)
-        left_out = ray.get(self.left_out)
-        if chunk.table == "relations":  # those kept are counted when duplicates are merged
-            checked = check_relations(chunk, table, bad, self.config, known_items, left_out)
-            return _store(self.layout, chunk, checked.table, checked.rejects, checked.counts)
-        checked = check_interactions(chunk, table, bad, self.config, known_items, left_out)
-        return _store_interactions(self.layout, chunk, checked)
-
-
-class ToldTask:
-    """Cleans chunks of what users did with the service."""
-
-    def __init__(self, beside: PairTask) -> None:
-        """With what the caller's interactions are cleaned with."""
-        self.beside = beside
-
-    def __call__(self, chunk: Chunk) -> Counter[str]:
-        """Read, check and store one chunk; returns its counts."""
-        table, _ = read_chunk(chunk)
-        known_items = ray.get(self.beside.known_items)
-        checked = check_told(chunk, table, self.beside.config, known_items)
-        return _store_interactions(self.beside.layout, chunk, checked)
-
-
-def _store_interactions(layout: Layout, chunk: Chunk, checked: Checked) -> Counter[str]:
-    checked.counts["kept"] = checked.table.num_rows
-    clean, users = tables.encode_users(checked.table)
-    write_table(_staged(layout, "active_users") / part_name(chunk.number), users)
-    return _store(layout, chunk, clean, checked.rejects, checked.counts)
-
-
-def _store(
-    layout: Layout, chunk: Chunk, clean: pa.Table, rejects: pa.Table, counts: Counter[str]
-) -> Counter[str]:
-    if clean.num_rows:
-        write_table(_staged(layout, chunk.table) / part_name(chunk.number), clean)
-    if rejects.num_rows:
-        write_table(layout.rejects / chunk.table / part_name(chunk.number), rejects)
-    return counts
 
 
 def _map_chunks(
@@ -262,7 +190,7 @@ def _merge_entities(layout: Layout, table: TableName, vectors: tuple[str, ...]) 
 
     Only ids are held for the whole table; the texts pass through part by part.
     """
-    paths = part_paths(_staged(layout, table))
+    paths = part_paths(staged(layout, table))
     lengths = VectorLengths(vectors)
     n_misfits = sum(_drop_misfits(layout, path, lengths) for path in paths) if vectors else 0
     decision = tables.find_duplicates(paths, table)
@@ -292,7 +220,7 @@ def _drop_misfits(layout: Layout, path: Path, lengths: VectorLengths) -> int:
 @ray.remote
 def _merge_relations(layout: Layout) -> dict[str, int]:
     """Leave out rows that say again what another has said, and move the parts into place."""
-    paths = part_paths(_staged(layout, "relations"))
+    paths = part_paths(staged(layout, "relations"))
     masks = tables.first_of_each(paths)
     for path, keep in zip(paths, masks, strict=True):
         write_table(layout.tables / "relations" / path.name, pq.read_table(path).filter(pa.array(keep)))
@@ -304,7 +232,7 @@ def _merge_relations(layout: Layout) -> dict[str, int]:
 def _list_users(layout: Layout) -> dict[str, int]:
     """Append the users who only appear in interactions, in the order of their ids, and list everybody."""
     known = _read_ids(layout, "users")
-    active = tables.distinct_ids(part_paths(_staged(layout, "active_users")))
+    active = tables.distinct_ids(part_paths(staged(layout, "active_users")))
     newcomers = tables.new_ids(active, known)
     if len(newcomers):
         number = len(part_paths(layout.tables / "users"))
@@ -316,7 +244,7 @@ def _list_users(layout: Layout) -> dict[str, int]:
 
 @ray.remote
 def _number_part(layout: Layout, path: Path, known_users: pa.Array) -> None:
-    own = pq.read_table(_staged(layout, "active_users") / path.name).column(0)
+    own = pq.read_table(staged(layout, "active_users") / path.name).column(0)
     numbered = tables.number_users(pq.read_table(path), own, known_users)
     write_table(layout.tables / "interactions" / path.name, numbered)
 
@@ -324,7 +252,7 @@ def _number_part(layout: Layout, path: Path, known_users: pa.Array) -> None:
 def _number_users(layout: Layout, progress: Progress) -> None:
     """Put the row numbers of users into every part of the interactions."""
     known_users = _load_ids.remote(layout, "users")
-    parts = part_paths(_staged(layout, "interactions"))
+    parts = part_paths(staged(layout, "interactions"))
     with progress.bar("numbering users", len(parts)) as advance:
         waiting = [_number_part.remote(layout, path, known_users) for path in parts]
         while waiting:
