@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.core.bundle import BundlePaths, current_version
 from pipelines.core.layout import Layout
-from pipelines.core.storage import read_json
+from pipelines.core.storage import part_paths, read_json
 from serving.answering import told
 from serving.recommender import Recommender
 from serving.requests import Request
@@ -47,6 +47,14 @@ def a_day(store: Store, data: Path, day: int) -> None:
     store.add(events)
     store.put_user("小明", "我喜欢喝茶, and camping")
     store.items.put(f"kettle-{day}", KETTLE)
+
+
+def texts_of(layout: Layout) -> set[str]:
+    """Everything that is embedded."""
+    folders = (layout.tables / "items", layout.tables / "users", layout.queries)
+    return {
+        t for f in folders for p in part_paths(f) for t in pd.read_parquet(p, columns=["text"])["text"] if t
+    }
 
 
 def nightly(night: str, data: Path, out: Path, config: Path) -> Finished:
@@ -92,10 +100,17 @@ def test_nights_take_in_what_was_told_and_refuse_what_is_broken(
     store.items.withdraw(gone)
 
     # a good night
+    before = texts_of(layout)
     done = nightly("2026-03-02", data, out, config)
     assert done.status == 0, done.err
     second = current_version(layout)
     assert second != first
+    assert read_json(layout.embed_report)["to_encode"] == len(texts_of(layout) - before), (
+        "what is new, no more"
+    )
+    summary = {o["stage"]: o["summary"] for o in read_json(layout.run_record)}["factorize"]
+    assert summary["starts"]["full"] == f"from {first}, 2 passes"
+    assert all(summary["starts"][m].startswith("from nothing") for m in ("train", "newcomers"))
     check_what_was_told(layout, store, (first, second), gone)
     again = nightly("2026-03-02", data, out, config)
     assert again.status == 0
