@@ -27,8 +27,9 @@ from pipelines.core.drift.findings import Finding
 from pipelines.core.errors import ArtefactError, BusyError, ReleaseRefused
 from pipelines.core.incumbent import Incumbent
 from pipelines.core.layout import Layout
+from pipelines.core.registry.registry import open_place
 from pipelines.core.storage import read_json, write_json
-from pipelines.flow import build, exclusive
+from pipelines.flow import as_published, build, exclusive
 from pipelines.progress import Progress
 from serving.mirroring import fetch_current
 
@@ -161,7 +162,7 @@ class _Rebuild:
 
     def _note_incumbent(self, now: datetime, full: bool | None) -> Incumbent | None:
         """Say for the stages which version is in service, and whether they start from it."""
-        if self.config.publish.registry:
+        if self.config.publish.registry and open_place(self.config.publish.registry).pointer().version:
             fetch_current(self.layout, self.config.publish)
         version = self._in_service()
         if not version:
@@ -210,10 +211,10 @@ class _Rebuild:
         return True
 
     def _is_unchanged(self, version: str) -> bool:
-        paths = BundlePaths(self.layout.bundle(version))
+        paths, seen = BundlePaths(self.layout.bundle(version)), as_published(self.config, self.layout)
         built_from = read_json(paths.manifest).get("data", {}).get("fingerprint")
         same_rows = read_json(self.layout.marker("ingest"))["output"] == built_from
-        return bool(same_rows and paths.config.read_text(encoding="utf-8") == to_toml(self.config))
+        return bool(same_rows and paths.config.read_text(encoding="utf-8") == to_toml(seen))
 
     def _candidate(self, outcome: Result) -> str:
         if outcome == "unchanged":

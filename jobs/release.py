@@ -34,7 +34,8 @@ from pipelines.core.schema import IS_HIDDEN, ITEM_ID, ITEM_IDX, USER_IDX, WANTED
 from pipelines.core.sections.finetuning import VECTOR_OBJECTIVES
 from pipelines.core.storage import part_paths, read_json, write_json, write_text
 from pipelines.core.tables import read_texts
-from pipelines.flow import as_published, exclusive, plain_errors
+from pipelines.flow import as_published, exclusive
+from pipelines.plain_errors import plain_errors
 from pipelines.progress import Bar, Progress
 from pipelines.publish import assemble, manifest_facts
 from serving.late import LateItems

@@ -11,7 +11,6 @@ import hashlib
 import json
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +18,11 @@ from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
-from ray.exceptions import RayError
 
 from pipelines import attributes, embed, evaluate, factorize, finetune, ingest, profile, publish, split
 from pipelines.cluster import connect
 from pipelines.core.config import Config, EvaluateConfig, load_config, to_toml
-from pipelines.core.errors import ArtefactError, BusyError, ConfigError, KindlingError
+from pipelines.core.errors import ArtefactError, BusyError, ConfigError
 from pipelines.core.layout import Layout
 from pipelines.core.markers import read_marker, write_marker
 from pipelines.core.memory import PeakMemory
@@ -32,6 +30,7 @@ from pipelines.core.row_counts import rows_read, rows_written
 from pipelines.core.runs import Recorder, StageRecord, recording
 from pipelines.core.sections.finetuning import VECTOR_OBJECTIVES
 from pipelines.core.storage import fresh_directory, read_json, write_json, write_text
+from pipelines.plain_errors import plain_errors
 from pipelines.progress import Progress
 
 
@@ -348,38 +347,6 @@ def _run(stage: Stage, config: Config, layout: Layout, data: str, progress: Prog
     """
     with plain_errors(layout, f"stage '{stage.name}'"):
         return stage.run(config, layout, data, progress)
-
-
-@contextmanager
-def plain_errors(layout: Layout, what: str) -> Iterator[None]:
-    """What goes wrong in a task of Ray comes out as if it had been raised here; `what` is named otherwise.
-
-    Raises:
-        KindlingError: the error itself, or for one that nobody expected, where its story is written.
-
-    """
-    try:
-        yield
-    except KindlingError as e:
-        # raised in a task it is one of ours and Ray's at once, and its text is Ray's
-        raise _cause(e) or e from None
-    except RayError as e:
-        expected = _cause(e)
-        if expected is not None:
-            raise expected from None
-        write_text(layout.error, "".join(traceback.format_exception(e)))
-        reason = next((line for line in reversed(str(e).splitlines()) if line.strip()), type(e).__name__)
-        raise KindlingError(f"{what} failed: {reason.strip()} The whole story: {layout.error}") from e
-
-
-def _cause(error: BaseException) -> KindlingError | None:
-    """The error of ours at the bottom of Ray's wrappings, if there is one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, KindlingError) and not isinstance(seen, RayError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return None
 
 
 def _stage_number(name: str | None, default: int) -> int:

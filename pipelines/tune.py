@@ -29,7 +29,8 @@ from pipelines.core.search_space import Space, apply
 from pipelines.core.short_toml import short_toml
 from pipelines.core.storage import write_text
 from pipelines.core.study import DEFAULTS, Journal, Trial, as_report, best_of, importance
-from pipelines.flow import build, exclusive, plain_errors
+from pipelines.flow import build, exclusive
+from pipelines.plain_errors import plain_errors
 from pipelines.progress import Progress
 from pipelines.studies import FinetuneStudy, ModelStudy, Study
 from pipelines.trials import run_present, run_trials
