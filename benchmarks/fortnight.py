@@ -5,8 +5,8 @@
 `kindling serve` runs all the time and is asked all the time. The loop of `kindling schedule` runs on a clock that is
 sped up: while it waits for three in the morning, a day of visits happens over HTTP; then it runs `kindling nightly` as
 a process of its own. Items and users arrive daily, half of the users change their tastes. One night the export of the
-items is cut off, in another the rebuild is killed, in a third the texts have slipped by one row. In the end the store
-is read: every acknowledged event must be there once.
+items is cut off, in another the rebuild is killed, in a third the texts have slipped by one row, in a fourth somebody
+has set texts to mean nothing. In the end the store is read: every acknowledged event must be there once.
 
 Beside the service, the first version answers the same visits with all that came since folded in, as a service does
 that is never rebuilt: what the nights are worth is the difference.
@@ -74,11 +74,12 @@ class Bad:
     cut_off: int
     killed: int
     slipped: int
+    misset: int
 
     @classmethod
     def of(cls, days: int) -> Bad:
-        """A third, a half and three quarters through."""
-        return cls(max(1, days // 3), max(2, days // 2), max(3, 3 * days // 4))
+        """A third, a half, three quarters and six sevenths through."""
+        return cls(max(1, days // 3), max(2, days // 2), max(3, 3 * days // 4 - 1), max(4, 6 * days // 7))
 
     def nights(self) -> dict[int, str]:
         """Number of the night to what goes wrong."""
@@ -86,6 +87,7 @@ class Bad:
             self.cut_off: "export of the items cut off",
             self.killed: f"killed in {' and in '.join(KILL_AT)}",
             self.slipped: "texts of the items slipped by one row",
+            self.misset: "settings by which texts mean nothing",
         }
 
 
@@ -142,9 +144,15 @@ class Fortnight:
         self.data, self.out, self.config = root / "data", root / "out", root / "kindling.toml"
         self.traffic = Traffic()
         self.kills: list[str] = []
+        self.used = self.config
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.config.write_text(to_toml(_settings(port, days)), encoding="utf-8")
+        settings = _settings(port, days)
+        self.config.write_text(to_toml(settings), encoding="utf-8")
+        self.misset = root / "misset.toml"
+        broken = {"factorize": settings.factorize.model_copy(update={"text_weight": 0.0})}
+        broken |= {"blend": settings.blend.model_copy(update={"gamma": 0.0})}
+        self.misset.write_text(to_toml(settings.model_copy(update=broken)), encoding="utf-8")
         self.service = Service(self.out, self.config, self.url, root / "serve.log")
         self.world.export(self.data, 0)
 
@@ -171,7 +179,7 @@ class Fortnight:
         return render(
             Life(
                 self.days, self.world.size, self.traffic, kept, list_nights(Layout(self.out)), self.bad.nights(),
-                self.kills, probe.versions, time.monotonic() - began,
+                self.kills, probe.versions, str(self.out), time.monotonic() - began,
             )
         )  # fmt: skip
 
@@ -197,7 +205,7 @@ class Fortnight:
         if answer is None:
             return
         shown = [item["item_id"] for item in answer.json()["items"]]
-        if is_compared:
+        if is_compared and day <= self.days:
             asked = told(Request(user, n=N), self.store.people([user], 500)[user])
             frozen = [item.item_id for item in self.frozen().recommend(asked)]
             pair = self.world.worth(shown, wants), self.world.worth(frozen, wants)
@@ -226,6 +234,7 @@ class Fortnight:
         if number == self.bad.cut_off:
             items = self.data / "items.parquet"
             items.write_bytes(items.read_bytes()[: items.stat().st_size // 2])
+        self.used = self.misset if number == self.bad.misset else self.config
         arguments = ("nightly", "--date", night.isoformat())
         if number == self.bad.killed:
             for stage in KILL_AT:
@@ -234,7 +243,7 @@ class Fortnight:
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [str(Path(sys.executable).with_name("kindling")), *arguments]
-        command += ["--data", str(self.data), "--out", str(self.out), "--config", str(self.config)]
+        command += ["--data", str(self.data), "--out", str(self.out), "--config", str(self.used)]
         with (self.out.parent / "commands.log").open("ab") as sink:
             return subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
 

@@ -32,6 +32,7 @@ class Life:
         bad: number of a night to what went wrong.
         kills: stages in which a rebuild was killed.
         versions: that answered.
+        out: directory of the build, which is no part of a reason.
         seconds: in all.
 
     """
@@ -44,6 +45,7 @@ class Life:
     bad: Mapping[int, str]
     kills: Sequence[str]
     versions: set[str]
+    out: str
     seconds: float
 
 
@@ -96,7 +98,7 @@ def _table(life: Life) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Why nights were not published:", ""]
     for night in reversed(life.nights):
-        lines += [f"- {night.date}: {reason}" for reason in night.reasons]
+        lines += [f"- {night.date}: {reason.replace(life.out, 'OUT')}" for reason in night.reasons]
     return lines
 
 

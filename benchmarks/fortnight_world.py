@@ -170,8 +170,8 @@ class World:
         ]
 
     def newcomers(self, day: int) -> list[tuple[str, str]]:
-        """Users who come on a day: id and what they say of themselves."""
-        chosen = self.users_df[self.user_day == day]
+        """Users who come on a day and say who they are: id and words."""
+        chosen = self.users_df[(self.user_day == day) & (self.users_df["description"] != "")]
         return list(zip(chosen["user_id"], chosen["description"], strict=True))
 
     def visitors(self, day: int, n: int) -> IntArray:
