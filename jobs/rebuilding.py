@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,11 +169,9 @@ class _Rebuild:
             Incumbent.clear(self.layout)
             return None
         manifest = read_json(BundlePaths(self.layout.bundle(version)).manifest)
-        last_full = manifest.get("rebuilt", {}).get("full_at") or manifest["created_at"]
-        is_full = full if full is not None else self._is_due(datetime.fromisoformat(last_full), now)
-        incumbent = Incumbent(version, not is_full, now.isoformat() if is_full else last_full)
+        incumbent = Incumbent.of(manifest, now, self.config.rebuild.full_every_days, full)
         noted = Incumbent.read(self.layout)
-        if noted is not None and (noted.version, noted.is_warm) == (version, not is_full):
+        if noted is not None and (noted.version, noted.is_warm) == (version, incumbent.is_warm):
             return noted  # of a rebuild that was broken off: its stages are of use
         incumbent.write(self.layout)
         return incumbent
@@ -183,11 +181,6 @@ class _Rebuild:
             return current_version(self.layout)
         except ArtefactError:
             return ""
-
-    def _is_due(self, last_full: datetime, now: datetime) -> bool:
-        days = self.config.rebuild.full_every_days
-        # nights are not equally long: half a day early is in time
-        return days > 0 and now - last_full >= timedelta(days=days) - timedelta(hours=12)
 
     def _goes_on(self, stage: str) -> bool:
         """Whether there is anything to do after ingest, and whether what was built may be published.

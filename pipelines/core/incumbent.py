@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 from pipelines.core.errors import ArtefactError
 from pipelines.core.layout import Layout
@@ -23,6 +26,25 @@ class Incumbent:
     version: str
     is_warm: bool
     full_at: str = ""
+
+    @classmethod
+    def of(
+        cls, manifest: Mapping[str, Any], now: datetime, every_days: int, full: bool | None = None
+    ) -> Incumbent:
+        """What a rebuild is to start from.
+
+        Args:
+            manifest: of the version in service.
+            now: of the rebuild.
+            every_days: after which factors start from nothing again; 0: never.
+            full: whether they do, whatever the day; None: by `every_days`.
+
+        """
+        last_full = manifest.get("rebuilt", {}).get("full_at") or manifest["created_at"]
+        if full is None:  # nights are not equally long: half a day early is in time
+            passed = now - datetime.fromisoformat(last_full)
+            full = every_days > 0 and passed >= timedelta(days=every_days) - timedelta(hours=12)
+        return cls(manifest["version"], not full, now.isoformat() if full else last_full)
 
     @classmethod
     def read(cls, layout: Layout) -> Incumbent | None:
