@@ -242,8 +242,7 @@ def test_hostile_text_is_scrubbed(unit: str, size: int) -> None:
     assert len(scrubbed) <= size + len("[phone]")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_megabyte_of_digit_groups_is_scrubbed() -> None:
-    text = "(12) " * (MEGABYTE // 5)
+@pytest.mark.timeout(300)
+def test_many_digit_groups_in_one_text_are_scrubbed() -> None:
+    text = "(12) " * (MEGABYTE // 25)
     assert scrub_personal_data(text) == (text, {})
