@@ -8,8 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines.core.config import Config
-from pipelines.core.forgetting import Forgotten
+from pipelines.core.forgetting import Forgotten, forget_in_versions
+from pipelines.core.forgetting_items import forget_items_in_versions, withdrawn_items
 from pipelines.core.layout import Layout
+from pipelines.core.registry.folder import Folder
 from pipelines.core.registry.forgetting import find_id
 from pipelines.core.registry.registry import open_place
 from pipelines.core.searching import find_in_files
@@ -36,6 +38,25 @@ def note_forgotten(config: Config, layout: Layout) -> None:
         (Forgotten.read(layout.forgotten) | store.forgotten.all()).write(layout.forgotten)
     finally:
         store.close()
+
+
+def forget_beside_service(layout: Layout) -> list[str]:
+    """Take users and items that are to be forgotten out of all versions but the one in service, which stays as it is.
+
+    For a rebuild that publishes nothing: publishing does it by itself.
+
+    Returns:
+        The versions that knew one.
+
+    Raises:
+        BusyError: somebody else changes what is in service.
+
+    """
+    folder = Folder(layout)
+    with folder.changing():
+        earlier = [name for name in folder.names() if name != folder.pointer().version]
+        users = forget_in_versions(layout, earlier, Forgotten.read(layout.forgotten))
+        return users + forget_items_in_versions(layout, earlier, *withdrawn_items(layout))
 
 
 def find_user(store: Store, layout: Layout, user_id: str, registry: str = "") -> Iterator[str]:

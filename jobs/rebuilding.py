@@ -19,6 +19,7 @@ from rich.console import Console
 from jobs import alerting
 from jobs.collecting import collect
 from jobs.drifting import measure_drift
+from jobs.forgetting import forget_beside_service
 from jobs.models import prune_after_build
 from jobs.release import check_release
 from pipelines.core.bundle import BundlePaths, current_version
@@ -148,20 +149,22 @@ class _Rebuild:
 
     def run(self, now: datetime, full: bool | None) -> Rebuilt:
         collect(self.config, self.layout)
-        self.incumbent = self._note_incumbent(now, full)
+        self.incumbent = self._find_incumbent(now, full)
         try:
             outcomes = build(
                 self.config, self.data, self.layout.root, goes_on=self._goes_on, progress=self.progress
             )
         except ReleaseRefused:
+            forget_beside_service(self.layout)
             return self._found("refused", self._in_service())
         if outcomes[-1].stage != "publish":
+            forget_beside_service(self.layout)
             return self._found("unchanged", self._in_service())
         prune_after_build(self.config, self.layout)
         return self._found("published", str(outcomes[-1].summary["version"]))
 
-    def _note_incumbent(self, now: datetime, full: bool | None) -> Incumbent | None:
-        """Say for the stages which version is in service, and whether they start from it."""
+    def _find_incumbent(self, now: datetime, full: bool | None) -> Incumbent | None:
+        """Which version is in service, and whether stages start from it."""
         if self.config.publish.registry and open_place(self.config.publish.registry).pointer().version:
             fetch_current(self.layout, self.config.publish)
         version = self._in_service()
@@ -173,7 +176,6 @@ class _Rebuild:
         noted = Incumbent.read(self.layout)
         if noted is not None and (noted.version, noted.is_warm) == (version, incumbent.is_warm):
             return noted  # of a rebuild that was broken off: its stages are of use
-        incumbent.write(self.layout)
         return incumbent
 
     def _in_service(self) -> str:
@@ -192,7 +194,11 @@ class _Rebuild:
         if self.incumbent is None:
             return True
         if stage == "split":
-            return not self._is_unchanged(self.incumbent.version)
+            if self._is_unchanged(self.incumbent.version):
+                return False
+            self.incumbent.write(
+                self.layout
+            )  # not before: the stages that stay were made with the last one's note
         if stage == "publish":
             drift = measure_drift(self.config, self.layout, self.incumbent, self.progress)
             verdict = check_release(self.config, self.layout, self.incumbent, self.progress)

@@ -73,7 +73,8 @@ class ToldTask:
         """Read, check and store one chunk; returns its counts."""
         table, _ = read_chunk(chunk)
         known_items = ray.get(self.beside.known_items)
-        checked = check_told(chunk, table, self.beside.config, known_items)
+        left_out = ray.get(self.beside.left_out)
+        checked = check_told(chunk, table, self.beside.config, known_items, left_out)
         return _store_interactions(self.beside.layout, chunk, checked)
 
 

@@ -134,7 +134,7 @@ def _tell(
     target = staged(layout, table) / part_name(number)
     paths = [path for path in part_paths(staged(layout, table)) if path != target]
     if table == "users":
-        return dict(tell_users(paths, target, told))
+        return dict(tell_users(paths, target, told, Forgotten.read(layout.forgotten)))
     written = {file.path: file.mtime_ns / 1e9 for file in files}
     counts, rejects = tell_items(paths, target, told, written, config)
     if rejects.num_rows:

@@ -38,14 +38,16 @@ INTERACTIONS_TOLD = pa.schema(
     ]
 )
 """An event of the service, as a row of interactions."""
-USERS_TOLD = pa.schema([(USER_ID, pa.string()), (TEXT, pa.string())])
+SAID_AT = "updated_at"
+"""When something was said, in seconds since 1970."""
+USERS_TOLD = pa.schema([(USER_ID, pa.string()), (TEXT, pa.string()), (SAID_AT, pa.float64())])
 """What users say of themselves, cleaned and without personal data as the service keeps it."""
 ITEMS_TOLD = pa.schema(
     [
         (ITEM_ID, pa.string()),
         ("fields", pa.string()),
         ("is_whole", pa.bool_()),
-        ("updated_at", pa.float64()),
+        (SAID_AT, pa.float64()),
     ]
 )
 """The last change of each item: `fields` is JSON, null where it is withdrawn; see `serving.store.items`."""

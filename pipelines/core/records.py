@@ -92,7 +92,7 @@ def to_rows(changes: Sequence[Change], table: pa.Table, config: Config) -> list[
         except InputError as e:
             found.append(str(e))
             continue
-        beside = {name: change.beside[name] for name in columns} if change.beside else {}
+        beside = {name: value for name, value in (change.beside or {}).items() if name in columns}
         given.append({**beside, **said, ITEM_ID: change.item_id, ROW: len(found)})
         found.append("")
     if given:

@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.core.collected import Collected
+from pipelines.core.collected import SAID_AT, Collected
 from pipelines.core.columns import Rejects
 from pipelines.core.config import Config
+from pipelines.core.forgetting import NOBODY, Forgotten
 from pipelines.core.ids import row_numbers
+from pipelines.core.left_out import NOTHING, LeftOut
 from pipelines.core.readers import Chunk
 from pipelines.core.records import SOURCE, Change, to_rows
 from pipelines.core.schema import (
@@ -35,11 +37,13 @@ from pipelines.core.schema import (
     WEIGHT,
 )
 from pipelines.core.storage import write_table
-from pipelines.core.tables import common_schema
+from pipelines.core.tables import common_schema, conform
 from pipelines.core.validate import Checked
 
 
-def check_told(chunk: Chunk, table: pa.Table, config: Config, item_ids: pa.Array) -> Checked:
+def check_told(
+    chunk: Chunk, table: pa.Table, config: Config, item_ids: pa.Array, left_out: LeftOut = NOTHING
+) -> Checked:
     """Events of the service as clean interactions.
 
     They were checked when they came. What no item or kind of this build fits is set aside with its reason, and is no
@@ -50,8 +54,12 @@ def check_told(chunk: Chunk, table: pa.Table, config: Config, item_ids: pa.Array
         table: of `collected.INTERACTIONS_TOLD`, with `ROW`.
         config: says what each kind weighs.
         item_ids: (I,) known ones.
+        left_out: whose events are no rejects either: of withdrawn items, and of users whom this store, put back from
+            an older backup, knows no more that they were forgotten.
 
     """
+    counts: Counter[str] = Counter(told=table.num_rows)
+    table = left_out.apply(chunk, table, counts)
     rejects = Rejects(chunk, table)
     rows = row_numbers(table.column(ITEM_ID), item_ids)
     rejects.add(np.flatnonzero(rows < 0), "item_id, of an event of the service, is not in the items table")
@@ -71,19 +79,25 @@ def check_told(chunk: Chunk, table: pa.Table, config: Config, item_ids: pa.Array
         schema=INTERACTIONS,
     ).filter(pa.array(rejects.keep_mask()))
     aside = rejects.to_table(table, [], [ITEM_ID, EVENT])
-    return Checked(clean, aside, Counter(told=table.num_rows, told_set_aside=aside.num_rows))
+    counts["told_set_aside"] = aside.num_rows
+    return Checked(clean, aside, counts)
 
 
-def tell_users(paths: Sequence[Path], target: Path, told: Collected) -> Counter[str]:
+def tell_users(
+    paths: Sequence[Path], target: Path, told: Collected, forgotten: Forgotten = NOBODY
+) -> Counter[str]:
     """Put users' own words into the staged parts of their table.
 
     Args:
         paths: the parts of the caller's tables.
         target: a part for users who are in none of them.
         told: by the service.
+        forgotten: whose words of before that are left out, should a store that was put back have them.
 
     """
     said = told.table("users")
+    moments = said.column(SAID_AT).to_numpy().astype(np.float64)
+    said = said.filter(pa.array(~forgotten.concerns(said.column(USER_ID), moments)))
     words, is_new = said.column(TEXT), np.ones(said.num_rows, dtype=bool)
     for path in paths:
         part = pq.read_table(path)
@@ -94,7 +108,7 @@ def tell_users(paths: Sequence[Path], target: Path, told: Collected) -> Counter[
         theirs = words.take(pa.array(rows, mask=rows < 0))
         texts = pc.coalesce(theirs, part.column(TEXT))
         write_table(path, part.set_column(part.column_names.index(TEXT), TEXT, texts))
-    fresh = said.filter(pa.array(is_new))
+    fresh = said.filter(pa.array(is_new)).drop_columns(SAID_AT)
     if fresh.num_rows:
         write_table(target, _with_source(fresh))
     return Counter(told=said.num_rows)
@@ -125,6 +139,8 @@ def tell_items(
     new, counts, rejects = dict(changes), Counter[str](told=len(changes)), []
     if not paths:  # no columns that anything could be of; that the table is empty is told later
         return counts, REJECTS.empty_table()
+    # a part may have a column as whole numbers, empty or not at all: what may be said is of the whole table
+    schema = pa.schema([*common_schema(paths), ("_source", pa.string()), ("_row", pa.int64())])
     for path in paths:
         part = pq.read_table(path)
         ids = part.column(ITEM_ID)
@@ -132,6 +148,9 @@ def tell_items(
         rows = np.flatnonzero(found).tolist()
         for item_id in ids.take(pa.array(rows, pa.int64())).to_pylist():
             new.pop(item_id, None)
+        if not rows:
+            continue
+        part = conform(part, schema, np.ones(part.num_rows, dtype=bool))
         there = part.take(pa.array(rows, pa.int64())).to_pylist()
         later = [
             (place, row)
@@ -139,13 +158,12 @@ def tell_items(
             if changes[row[ITEM_ID]]["updated_at"] > written.get(row["_source"], 0.0)
         ]
         if later:
-            asked = [_change(changes[row[ITEM_ID]], row) for _, row in later]
+            asked = [_change(changes[row[ITEM_ID]], row, config) for _, row in later]
             made = dict(zip([place for place, _ in later], to_rows(asked, part, config), strict=True))
             rejects += _write_changed(path, part, made)
             counts["told_changed"] += sum(not isinstance(row, str) for row in made.values())
-    schema = pa.schema([*common_schema(paths), ("_source", pa.string()), ("_row", pa.int64())])
     whole = [change for change in new.values() if change["is_whole"]]
-    made_new = to_rows([_change(change, None) for change in whole], schema.empty_table(), config)
+    made_new = to_rows([_change(change, None, config) for change in whole], schema.empty_table(), config)
     rows_new = [row for row in made_new if not isinstance(row, str)]
     if rows_new:
         write_table(target, pa.Table.from_pylist(rows_new, schema))
@@ -159,8 +177,10 @@ def tell_items(
     return counts, pa.Table.from_pylist(rejects, REJECTS)
 
 
-def _change(said: Mapping[str, Any], row: Mapping[str, Any] | None) -> Change:
-    beside = None if said["is_whole"] or row is None else dict(row)
+def _change(said: Mapping[str, Any], row: Mapping[str, Any] | None, config: Config) -> Change:
+    beside = None if row is None else dict(row)
+    if beside and said["is_whole"]:  # of vectors the service is told nothing: they stay
+        beside = {name: beside[name] for name in config.data.vectors if name in beside}
     return Change(said[ITEM_ID], json.loads(said["fields"]), beside)
 
 

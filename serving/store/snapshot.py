@@ -25,7 +25,9 @@ _EVENTS = select(
     events.c.weight.label(WEIGHT),
     func.coalesce(events.c.occurred_at, events.c.received_at).label(TIMESTAMP),
 ).order_by(events.c.seq)
-_USERS = select(users.c.user_id.label(USER_ID), users.c.description.label(TEXT)).order_by(users.c.user_id)
+_USERS = select(users.c.user_id.label(USER_ID), users.c.description.label(TEXT), users.c.updated_at).order_by(
+    users.c.user_id
+)
 _ITEMS = select(
     items.c.item_id.label(ITEM_ID), items.c.fields, items.c.is_whole, items.c.updated_at
 ).order_by(items.c.item_id)

@@ -60,7 +60,9 @@ def test_a_snapshot_is_of_one_moment(store: Store, url: URL) -> None:
         ]  # fmt: skip
         assert events[1]["timestamp"] == 1000.0
         assert events[0]["timestamp"] == pytest.approx(events[0]["timestamp"], abs=60), "when it was received"
-        assert [row for part in snapshot.users() for row in part] == [{"user_id": "鲍勃", "text": "喜欢喝茶"}]
+        (said,) = [row for part in snapshot.users() for row in part]
+        assert (said["user_id"], said["text"]) == ("鲍勃", "喜欢喝茶")
+        assert said["updated_at"] == pytest.approx(events[0]["timestamp"], abs=60)
         items = {row["item_id"]: row["fields"] for part in snapshot.items() for row in part}
         assert items == {"a": '{"title": "Kettle"}', "b": None}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.forgetting import find_user
+from jobs.forgetting import find_user, forget_beside_service
 from pipelines.core.bundle import BundlePaths, check_bundle, write_manifest
+from pipelines.core.collected import StorePoint, write_collected
 from pipelines.core.encoder import Encoder
 from pipelines.core.forgetting import Forgotten, forget_in_versions, user_hash
 from pipelines.core.layout import Layout
+from pipelines.core.registry.folder import Folder
 from pipelines.core.schema import FORGOTTEN_AT
+from pipelines.core.searching import find_in_files
 from pipelines.core.storage import read_json, write_table
 from serving.recommender import Recommender
 from serving.requests import Request
@@ -65,6 +69,26 @@ def test_nothing_is_written_where_nobody_is_known(out: Path) -> None:
     assert forget_in_versions(layout, ["v1"], forgotten("nobody here")) == []
     assert forget_in_versions(layout, ["v1"], Forgotten()) == []
     assert layout.bundle("v1").stat().st_ino == inode
+
+
+def test_a_rebuild_that_publishes_nothing_forgets_beside_what_is_in_service(
+    out: Path, shop: Shop, user: str
+) -> None:
+    layout, item = Layout(out), shop.item_ids[0]
+    assert Folder(layout).pointer().version == "v1"
+    shutil.copytree(layout.bundle("v1"), layout.bundle("v0"))
+    write_manifest(
+        BundlePaths(layout.bundle("v0")),
+        "v0",
+        {"encoder": read_json(BundlePaths(layout.bundle("v1")).manifest)["encoder"]},
+    )
+    assert forget_beside_service(layout) == []
+    forgotten(user).write(layout.forgotten)
+    gone = {"item_id": item, "fields": None, "is_whole": True, "updated_at": 1.0}
+    write_collected(layout, StorePoint("s", 0, 1), {"interactions": [], "users": [], "items": [[gone]]})
+    assert forget_beside_service(layout) == ["v0", "v0"]
+    left = find_in_files(layout.bundles, user), find_in_files(layout.bundles, item)
+    assert {path.parent.name for found in left for path, _ in found} == {"v1"}
 
 
 def came_back(layout: Layout, user: str, moment: float) -> BundlePaths:

@@ -14,6 +14,7 @@ import pytest
 from pipelines.core.collected import INTERACTIONS_TOLD, Collected, StorePoint, write_collected
 from pipelines.core.config import Config, DataConfig
 from pipelines.core.errors import ArtefactError
+from pipelines.core.forgetting import Forgotten, user_hash
 from pipelines.core.layout import Layout
 from pipelines.core.left_out import LeftOut
 from pipelines.core.readers import Chunk
@@ -107,6 +108,33 @@ def test_a_change_that_does_not_fit_is_set_aside_and_the_row_stays(items: Path, 
     assert counts["told_set_aside"] == 2
 
 
+PART = {"item_id": ["b"], "title": ["Pot"], "price": [9.5]}
+
+
+@pytest.mark.parametrize("price", [{"price": [9]}, {"price": [None]}, {}], ids=["whole", "empty", "absent"])
+def test_what_may_be_said_is_of_the_whole_table_not_of_one_part(
+    tmp_path: Path, price: dict[str, list[Any]]
+) -> None:
+    narrow = {"item_id": ["a"], "title": ["Kettle"], **price}
+    paths = [staged(tmp_path / f"part-{n}.parquet", "items", part) for n, part in enumerate((narrow, PART))]
+    told = collected(Layout(tmp_path / "out"), items=[change("a", {"price": 31.5}, is_whole=False)])
+    counts, _ = tell_items(paths, tmp_path / "part-2.parquet", told, {}, CONFIG)
+    assert counts == {"told": 1, "told_changed": 1, "told_new": 0, "told_set_aside": 0}
+    (row,) = pq.read_table(paths[0]).to_pylist()
+    assert (row["price"], row["title"]) == (31.5, "Kettle")
+
+
+def test_vectors_stay_whatever_is_said_of_an_item(tmp_path: Path) -> None:
+    """No caller of the service can give them."""
+    columns = {"item_id": ["a"], "title": ["Kettle"], "price": [9.5], "look": [[1.0, 2.0]]}
+    path = staged(tmp_path / "part-0.parquet", "items", columns)
+    told = collected(Layout(tmp_path / "out"), items=[change("a", {"title": "Pot"})])
+    config = Config(data=DataConfig(vectors={"look": 1.0}))
+    tell_items([path], tmp_path / "part-1.parquet", told, {}, config)
+    (row,) = pq.read_table(path).to_pylist()
+    assert (row["title"], row["price"], row["look"]) == ("Pot", None, [1.0, 2.0])
+
+
 def test_words_of_users_take_the_place_of_the_tables(tmp_path: Path) -> None:
     path = staged(
         tmp_path / "part-000000.parquet", "users", {"user_id": ["u", "v"], "description": ["old", "stays"]}
@@ -132,6 +160,26 @@ def test_events_are_weighed_as_the_service_does() -> None:
     assert checked.table.column("item_idx").to_pylist() == [0, 1, 0]
     assert dict(checked.counts) == {"told": 5, "told_set_aside": 2}, "no rejects: the tables are not to blame"
     assert "hovered" in checked.rejects.column("record")[1].as_py()
+
+
+def test_a_store_of_an_older_backup_brings_nobody_back(tmp_path: Path) -> None:
+    forgotten = Forgotten({user_hash("u"): 100.0})
+    names = INTERACTIONS_TOLD.names
+    events = [("u", "a", None, 1.0, 99.0), ("u", "a", None, 1.0, 101.0), ("v", "b", None, 1.0, 99.0)]
+    rows = pa.Table.from_pylist([dict(zip(names, e, strict=True)) for e in events], INTERACTIONS_TOLD)
+    rows = rows.append_column(ROW, pa.array(range(1, 4), pa.int64()))
+    left_out = LeftOut(forgotten, pa.array(["b"]))
+    checked = check_told(
+        Chunk("interactions", 0, "", "told", None, 0), rows, CONFIG, pa.array(["a"]), left_out
+    )
+    assert checked.table.column("timestamp").to_pylist() == [101.0], "of later, and of an item that is shown"
+    assert dict(checked.counts) == {"told": 3, "forgotten": 1, "withdrawn": 1, "told_set_aside": 0}
+    target = tmp_path / "part.parquet"
+    for moment, n_told in ((99.0, 0), (101.0, 1)):
+        said = [{"user_id": "u", "text": "words", "updated_at": moment}]
+        found = collected(Layout(tmp_path / "out"), users=said)
+        assert tell_users([], target, found, forgotten)["told"] == n_told
+        assert target.exists() == bool(n_told)
 
 
 def test_withdrawn_items_are_left_out_and_counted(tmp_path: Path) -> None:
