@@ -115,7 +115,9 @@ def _told(finding: Finding) -> str:
 def _ndcg(figures: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Slice to that of the version in service and of the new one, where there were enough users to tell."""
     found = {}
-    for name, part in figures["slices"].items():
+    for name, part in figures.get(
+        "slices", {}
+    ).items():  # none where nobody did anything that was to be found
         metric = part["metrics"].get(f"ndcg@{figures['k']}")
         if part["is_told"] and metric:
             found[name] = (round(metric["incumbent"], 4), round(metric["candidate"], 4))

@@ -25,7 +25,9 @@ def problems(
             table == "items" or (table == "interactions" and not config.data.text_only)
         ):
             by_rule = "".join(
-                f", {v} {k.replace('_', ' ')}" for k, v in count.items() if k.startswith("below") and v
+                f", {v} {k.replace('_', ' ')}"
+                for k, v in count.items()
+                if v and k.startswith(("below", "withdrawn", "forgotten"))
             )
             found.append(
                 (

@@ -148,4 +148,6 @@ def test_nights_take_in_what_was_told_and_refuse_what_is_broken(
     assert idle.status == 0
     assert "unchanged" in idle.out
     assert current_version(layout) == third
+    measured = kindling("evaluate", "--out", out)
+    assert measured.status == 0, measured.err
     store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from pipelines.core.collected import INTERACTIONS_TOLD, Collected, StorePoint, write_collected
 from pipelines.core.config import Config, DataConfig
+from pipelines.core.enough import problems
 from pipelines.core.errors import ArtefactError
 from pipelines.core.forgetting import Forgotten, user_hash
 from pipelines.core.layout import Layout
@@ -202,6 +204,12 @@ def test_withdrawn_items_are_left_out_and_counted(tmp_path: Path) -> None:
     of_relations = check_relations(chunk("relations"), related, [], CONFIG, pa.array(["a", "c"]), left_out)
     for checked in (of_items, of_pairs, of_relations):
         assert (checked.table.num_rows, checked.counts["withdrawn"], checked.counts["rejected"]) == (1, 1, 0)
+
+
+def test_a_shop_that_was_withdrawn_to_the_last_item_is_told_so() -> None:
+    counts = {"items": Counter(read=3, withdrawn=3, rejected=0), "interactions": Counter(kept=9)}
+    ((table, message),) = problems(counts, 5, CONFIG)
+    assert (table, "3 read, 0 rejected, 3 withdrawn" in message) == ("items", True)
 
 
 def test_what_is_collected_is_whole_or_absent(tmp_path: Path) -> None:
