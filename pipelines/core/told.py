@@ -158,12 +158,14 @@ def tell_items(
             if changes[row[ITEM_ID]]["updated_at"] > written.get(row["_source"], 0.0)
         ]
         if later:
-            asked = [_change(changes[row[ITEM_ID]], row, config) for _, row in later]
+            asked = [_change(changes[row[ITEM_ID]], row, schema, config) for _, row in later]
             made = dict(zip([place for place, _ in later], to_rows(asked, part, config), strict=True))
             rejects += _write_changed(path, part, made)
             counts["told_changed"] += sum(not isinstance(row, str) for row in made.values())
     whole = [change for change in new.values() if change["is_whole"]]
-    made_new = to_rows([_change(change, None, config) for change in whole], schema.empty_table(), config)
+    made_new = to_rows(
+        [_change(change, None, schema, config) for change in whole], schema.empty_table(), config
+    )
     rows_new = [row for row in made_new if not isinstance(row, str)]
     if rows_new:
         write_table(target, pa.Table.from_pylist(rows_new, schema))
@@ -177,11 +179,19 @@ def tell_items(
     return counts, pa.Table.from_pylist(rejects, REJECTS)
 
 
-def _change(said: Mapping[str, Any], row: Mapping[str, Any] | None, config: Config) -> Change:
+def _change(
+    said: Mapping[str, Any], row: Mapping[str, Any] | None, schema: pa.Schema, config: Config
+) -> Change:
     beside = None if row is None else dict(row)
     if beside and said["is_whole"]:  # of vectors the service is told nothing: they stay
         beside = {name: beside[name] for name in config.data.vectors if name in beside}
-    return Change(said[ITEM_ID], json.loads(said["fields"]), beside)
+    # a column of numbers that has become one of texts, as the tables' own values do (`tables.conform`)
+    texts = {field.name for field in schema if pa.types.is_string(field.type)}
+    fields = {
+        name: value if value is None or name not in texts else str(value)
+        for name, value in json.loads(said["fields"]).items()
+    }
+    return Change(said[ITEM_ID], fields, beside)
 
 
 def _write_changed(

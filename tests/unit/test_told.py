@@ -126,6 +126,16 @@ def test_what_may_be_said_is_of_the_whole_table_not_of_one_part(
     assert (row["price"], row["title"]) == (31.5, "Kettle")
 
 
+def test_numbers_of_a_column_that_has_become_one_of_texts(tmp_path: Path) -> None:
+    columns = {"item_id": ["a", "b"], "title": ["Kettle", "Pot"], "price": ["9.5", "ask us"]}
+    path, target = staged(tmp_path / "part-0.parquet", "items", columns), tmp_path / "part-1.parquet"
+    changes = [change("a", {"price": 31.5}, is_whole=False), change("new", {"title": "Tent", "price": None})]
+    told = collected(Layout(tmp_path / "out"), items=changes)
+    assert tell_items([path], target, told, {}, CONFIG)[0]["told_set_aside"] == 0
+    assert pq.read_table(path).column("price").to_pylist() == ["31.5", "ask us"]
+    assert pq.read_table(target).column("price").to_pylist() == [None]
+
+
 def test_vectors_stay_whatever_is_said_of_an_item(tmp_path: Path) -> None:
     """No caller of the service can give them."""
     columns = {"item_id": ["a"], "title": ["Kettle"], "price": [9.5], "look": [[1.0, 2.0]]}
