@@ -224,10 +224,8 @@ class _Rebuild:
 
     def _found(self, outcome: Result, version: str) -> Rebuilt:
         report = read_json(self.layout.ingest_report)
-        embedded = self.layout.embed_report
-        encoded = (
-            int(read_json(embedded)["to_encode"]) if outcome != "unchanged" and embedded.is_file() else 0
-        )
+        done = {stage["stage"] for stage in read_json(self.layout.run_record) if not stage["reused"]}
+        encoded = int(read_json(self.layout.embed_report)["to_encode"]) if "embed" in done else 0
         return Rebuilt(
             outcome,
             version,
