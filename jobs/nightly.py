@@ -7,7 +7,6 @@ import json
 import time
 from dataclasses import asdict
 from datetime import UTC, date, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,28 +76,28 @@ def night_id(wanted: date, out: str) -> str:
 
 
 def print_nights(out: Path, *, as_json: bool) -> None:
-    """One line a night, the newest first."""
+    """One line a night, the newest first; below, what there is to be said of some."""
     nights, now = list_nights(Layout(out.resolve())), time.time()
     if as_json:
         print(json.dumps([asdict(night) for night in nights], indent=2, ensure_ascii=False))
         return
-    whole = partial(Column, no_wrap=True)
-    table = Table(
-        whole("night"), whole("state"), whole("began, UTC"), "s", "tries", whole("version"), "host", "notes"
-    )  # fmt: skip
+    table = Table(*(Column(name, no_wrap=True) for name in ("night", "state", "began, UTC", "s", "version")))
     for night in nights:
         state = "killed" if night.is_killed(now) else night.state
         seconds = f"{night.ended - night.started:.0f}" if night.ended else ""
-        table.add_row(
-            night.date, state, _date(night.started), seconds, str(night.tries), night.version or "",
-            f"{night.host}:{night.pid}", _notes(night),
-        )  # fmt: skip
+        table.add_row(night.date, state, _date(night.started), seconds, night.version or "")
     console.print(table)
+    for night in nights:  # below: a column would leave reasons no room
+        if notes := _notes(night):
+            console.print(f"{night.date}: {notes}")
 
 
 def _notes(night: Night) -> str:
+    """Where it runs, how often it was begun, why it ended as it did, which nights there were none."""
+    where = [f"on {night.host}, process {night.pid}"] if night.state == "running" else []
+    tries = [f"{night.tries} tries"] if night.tries > 1 else []
     passed = [f"passed over: {', '.join(night.passed_over)}"] if night.passed_over else []
-    return "; ".join([*night.reasons, *passed])
+    return "; ".join([*where, *tries, *night.reasons, *passed])
 
 
 def _date(seconds: float) -> str:

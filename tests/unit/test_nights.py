@@ -288,3 +288,11 @@ def test_nights_are_listed_for_programs_too(layout: Layout) -> None:
     keep_night(layout, NIGHT, ends("refused", "too few items"))
     result = CliRunner().invoke(app, ["nights", "list", "--out", str(layout.root), "--json"])
     assert '"reasons": [\n      "too few items"\n    ]' in result.output
+
+
+def test_reasons_are_read_in_a_narrow_terminal(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    keep_night(layout, NIGHT, ends("refused", "cold items are worse", "texts have changed"))
+    found = CliRunner().invoke(app, ["nights", "list", "--out", str(layout.root)])
+    assert f"{NIGHT}: cold items are worse; texts have changed" in found.output
+    assert max(map(len, found.output.splitlines()[:5])) <= 80
