@@ -115,9 +115,8 @@ def _told(finding: Finding) -> str:
 def _ndcg(figures: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Slice to that of the version in service and of the new one, where there were enough users to tell."""
     found = {}
-    for name, part in figures.get(
-        "slices", {}
-    ).items():  # none where nobody did anything that was to be found
+    # nobody was asked where nobody did anything that was to be found
+    for name, part in figures.get("slices", {}).items():
         metric = part["metrics"].get(f"ndcg@{figures['k']}")
         if part["is_told"] and metric:
             found[name] = (round(metric["incumbent"], 4), round(metric["candidate"], 4))
@@ -198,9 +197,8 @@ class _Rebuild:
         if stage == "split":
             if self._is_unchanged(self.incumbent.version):
                 return False
-            self.incumbent.write(
-                self.layout
-            )  # not before: the stages that stay were made with the last one's note
+            # not before: where nothing is built, the stages that are there were made with the last one's note
+            self.incumbent.write(self.layout)
         if stage == "publish":
             drift = measure_drift(self.config, self.layout, self.incumbent, self.progress)
             verdict = check_release(self.config, self.layout, self.incumbent, self.progress)
