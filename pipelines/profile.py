@@ -28,7 +28,7 @@ from pipelines.core.errors import ConfigError
 from pipelines.core.ids import sampled
 from pipelines.core.layout import Layout, ModelName, fitted_models
 from pipelines.core.pairs import Side, read_pairs, row_offsets
-from pipelines.core.schema import RELATIONS, TableName
+from pipelines.core.schema import ITEM_IDX, RELATIONS, USER_IDX, TableName
 from pipelines.core.storage import count_rows, part_paths, read_json, read_rows, write_rows, write_tensors
 from pipelines.core.tables import read_parts, read_texts
 from pipelines.core.vectors import Block
@@ -41,6 +41,9 @@ DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Cut = tuple[int, int]
 _TABLE: dict[Side, TableName] = {"user": "users", "item": "items"}
+_FEW_PAIRS, _FEW_SHARE = 1000, 0.1
+"""A shop's first events touch a handful of items: means and words of these alone would turn all other texts, and each
+night differently. Fewer pairs than that, on a smaller share of the rows, and all rows count."""
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001
@@ -170,10 +173,13 @@ def _cut(layout: Layout, model: ModelName, side: Side, n_rows: int, n_shards: in
 
 
 def _known(layout: Layout, model: ModelName, side: Side, cut: Cut) -> BoolArray:
-    """Rows that the model has pairs of; every row when it has no pairs at all."""
+    """Rows that the model has pairs of; every row while these are too few to speak for the others."""
     path = layout.pairs(model, side)
-    if pq.read_metadata(path).num_rows == 0:
-        return np.ones(cut[1] - cut[0], dtype=bool)
+    if pq.read_metadata(path).num_rows < _FEW_PAIRS:
+        key = USER_IDX if side == "user" else ITEM_IDX
+        n_known = len(np.unique(pq.read_table(path, columns=[key]).column(0).to_numpy()))
+        if n_known < _FEW_SHARE * pq.read_metadata(layout.ids(_TABLE[side])).num_rows:
+            return np.ones(cut[1] - cut[0], dtype=bool)
     return np.diff(read_pairs(path, side, *cut, 1 << 31).indptr) > 0
 
 

@@ -16,6 +16,7 @@ from pipelines.core.layout import Layout, ModelName
 from pipelines.core.relations import given_links, shared_values, smooth
 from pipelines.core.schema import RELATIONS
 from pipelines.core.storage import read_rows, read_tensors, write_json, write_rows, write_table
+from pipelines.profile import _known
 from tests.conftest import Finished
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -210,3 +211,14 @@ def test_what_cold_items_say_reaches_no_warm_profile(tmp_path: Path, run_python:
         np.testing.assert_array_equal(theirs[2][name], mean)
     full = (read_rows(layout.item_profiles("full"))[WARM] for layout in (before, after))
     assert not np.array_equal(*full), "the published model may"
+
+
+def test_a_handful_of_touched_items_does_not_speak_for_all(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    write_table(layout.ids("items"), pa.table({"item_id": [f"i{n}" for n in range(100)]}))
+    for touched in (9, 10):
+        rows = np.arange(touched, dtype=np.int64)
+        pairs = pa.table({"user_idx": rows, "item_idx": rows * 2, "weight": np.ones(touched)})
+        write_table(layout.pairs("full", "item"), pairs)
+        known = np.concatenate([_known(layout, "full", "item", cut) for cut in ((0, 30), (30, 100))])
+        assert known.sum() == (100 if touched == 9 else 10)
