@@ -15,7 +15,7 @@ _STILL_THERE = 1
 
 @forget_app.command()
 def user(
-    user_id: Annotated[str, typer.Argument(help="Theirs.")],
+    user_id: Annotated[str, typer.Argument(help="Theirs.", callback=str.strip)],
     out: OutOption,
     config: ConfigOption = None,
     verify: Annotated[
@@ -40,7 +40,7 @@ def user(
 
 @forget_app.command()
 def item(
-    item_id: Annotated[str, typer.Argument(help="Its id.")],
+    item_id: Annotated[str, typer.Argument(help="Its id.", callback=str.strip)],
     out: OutOption,
     config: ConfigOption = None,
     verify: Annotated[

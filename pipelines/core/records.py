@@ -129,9 +129,9 @@ def _read_as(name: str, value: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 -
 
 
 def _how(kind: pa.DataType) -> str:
-    written = (
-        "text such as 2026-01-31T12:00:00" if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else ""
-    )
+    written = ""
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        written = "text such as 2026-01-31T12:00:00" + ("+00:00" if getattr(kind, "tz", None) else "")
     return f"{kind}, as {written}" if written else str(kind)
 
 
