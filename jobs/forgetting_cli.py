@@ -13,9 +13,14 @@ forget_app = typer.Typer(no_args_is_help=True, help="Take a user or an item out 
 _STILL_THERE = 1
 
 
+def _trimmed(value: str) -> str:
+    """Blanks around an id are no part of it, as everywhere."""
+    return value.strip()
+
+
 @forget_app.command()
 def user(
-    user_id: Annotated[str, typer.Argument(help="Theirs.", callback=str.strip)],
+    user_id: Annotated[str, typer.Argument(help="Theirs.", callback=_trimmed)],
     out: OutOption,
     config: ConfigOption = None,
     verify: Annotated[
@@ -40,7 +45,7 @@ def user(
 
 @forget_app.command()
 def item(
-    item_id: Annotated[str, typer.Argument(help="Its id.", callback=str.strip)],
+    item_id: Annotated[str, typer.Argument(help="Its id.", callback=_trimmed)],
     out: OutOption,
     config: ConfigOption = None,
     verify: Annotated[
