@@ -100,8 +100,10 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 
 
 def asked(page: Page, text: str) -> None:
-    """Type, and wait for the answer."""
-    with page.expect_response("**/v1/recommend"):
+    """Type, and wait for the answer to that: the one of before may be on its way."""
+    with page.expect_response(
+        lambda r: r.url.endswith("/v1/recommend") and text in str(r.request.post_data_json)
+    ):
         page.fill("#who", text)
 
 
