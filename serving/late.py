@@ -7,8 +7,9 @@ the row solve that users are folded in by, with the sides exchanged:
 
     H = w X'X + sum_S (c - 1) x x' + lam I        y = H^-1 (lam s B g + sum_{wanted} c x)
 
-X'X says that everybody else did not want it. Of those who were never asked, that is not known: w is the share of the
-version's users who have been here since, at most 1.
+X'X says that everybody else did not want it. Of those who were never asked, that is not known. w is the share of the
+version's users who have been here since, but no more than an item needs, in the mean, for one user who wants it: to be
+here is not to have seen everything that is new (benchmarks/young_items.py).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class LateItems:
         Args:
             changes: the last change of each item.
             touched: first events of items without behaviour in this version, changed or not.
-            share_here: w.
+            share_here: w, see `weight_of_others`.
 
         """
         model, bundle = self._model, self._model.catalogue
@@ -130,6 +131,23 @@ class LateItems:
                     vector[model.n_text :] = built[model.n_text :]
             self._profiles[item_id] = rows[item_id][TEXT], vector
         return np.stack([self._profiles[item_id][1] for item_id in rows])
+
+
+def weight_of_others(n_here: int, n_users: int, evidence: npt.NDArray[np.int64]) -> float:
+    """Of how many of a version's users it counts that they did not touch an item that is new since.
+
+    Args:
+        n_here: users who have been here since.
+        n_users: of the version.
+        evidence: (I,) users who touched each of its items.
+
+    Returns:
+        w, as a share of the users.
+
+    """
+    touched = evidence[evidence > 0]
+    most = 1.0 / float(touched.mean()) if len(touched) else 1.0
+    return min(most, n_here / max(1, n_users))
 
 
 def _solve(model: Recommender, profile: FloatArray, events: FirstEvents, share_here: float) -> FloatArray:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from serving.late import FirstEvents, LateItems
+from serving.late import FirstEvents, LateItems, weight_of_others
 from serving.recommender import Recommender
 from serving.repeating import Repeating
 from serving.requests import Event, Request
@@ -187,6 +187,8 @@ class _View:
         now = time.monotonic()
         if now - self._all_solved_at < _AGAIN_SECONDS or self._seq == self._all_solved_to:
             return False
-        self._share_here = min(1.0, self._store.n_users(self._built_to) / max(1, self.base.n_users))
+        self._share_here = weight_of_others(
+            self._store.n_users(self._built_to), self.base.n_users, self.base.catalogue.evidence()
+        )
         self._all_solved_at, self._all_solved_to = now, self._seq
         return True

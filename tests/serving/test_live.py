@@ -23,6 +23,7 @@ from pipelines.core.records import check_fields, to_row
 from pipelines.core.storage import read_tensors
 from serving.api import create_app
 from serving.catalogue import Catalogue
+from serving.late import weight_of_others
 from serving.live import LiveRecommender
 from serving.recommender import Recommender
 from serving.requests import Event, Request
@@ -53,6 +54,14 @@ def client(live: LiveRecommender, store: Store) -> Iterator[TestClient]:
 
 def ids(model: Recommender, **asked: object) -> list[str]:
     return [item.item_id for item in model.recommend(Request(**asked))]  # type: ignore[arg-type]
+
+
+def test_who_was_here_has_not_seen_everything() -> None:
+    evidence = np.array([0, 4, 6, 0])
+    assert weight_of_others(10, 100, evidence) == 0.1
+    assert weight_of_others(90, 100, evidence) == 0.2, "one in five users for one who wants it"
+    assert weight_of_others(90, 100, np.zeros(3, dtype=np.int64)) == 0.9
+    assert weight_of_others(0, 0, evidence) == 0.0
 
 
 def test_a_new_item_is_found_by_its_text(
