@@ -5,9 +5,9 @@
 The generated shops of `exploration.py`: a quarter of the items has never been shown. Visitors find items by their own
 taste, new ones among them. Then everybody is asked again: what are ten items that they have not clicked on worth, in
 expected clicks over those of the ten best? A request solves a new item's factor from its first clicks and weighs the
-users' gramian, "everybody else did not want it", by w (docs/decisions/0023): the share of the users who were here, which
-is all of them in this page, but at most one over the mean number of users of an item. A build has w = 1. The last rows
-are a build whose new items are solved once more by w, from its own factors of users.
+users' gramian, "everybody else did not want it", by w (docs/decisions/0023): the share of the users who were here, all
+of them in this page, but at most one over the mean number of users of an item. A build has w = 1. The last rows are a
+build whose new items are solved once more by w, from its own factors of users.
 """
 
 from __future__ import annotations
