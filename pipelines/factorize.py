@@ -62,11 +62,10 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     with progress.bar("ALS passes", sum(start.iterations for start in starts.values())) as advance:
         for model, start in starts.items():
             _fit(config, layout, model, start, advance)
-    return {
-        "models": list(models),
-        "n_factors": config.factorize.n_factors,
-        "starts": {model: start.words() for model, start in starts.items()},
-    }
+    summary: dict[str, object] = {"models": list(models), "n_factors": config.factorize.n_factors}
+    if Incumbent.read(layout) is not None:  # a plain build starts from nothing, and need not say so
+        summary["starts"] = {model: start.words() for model, start in starts.items()}
+    return summary
 
 
 class OnRay:
