@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +100,7 @@ def rebuild(
             facts = {"data": data, "error": f"{type(e).__name__}: {e}"}
             alerting.send(config.alerts, layout, "build_failed", f"the rebuild in {out.name} failed", facts)
             raise
-        found = Rebuilt(**{**asdict(found), "seconds": round(time.monotonic() - began, 1)})
+        found = replace(found, seconds=round(time.monotonic() - began, 1))
         _tell(config, layout, found)
         write_json(layout.rebuild_record, asdict(found))
     return found
@@ -193,6 +193,8 @@ class _Rebuild:
 
         """
         if self.incumbent is None:
+            if stage == "publish":
+                measure_drift(self.config, self.layout, None, self.progress)
             return True
         if stage == "split":
             if self._is_unchanged(self.incumbent.version):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,12 @@ def tell_items(
         return counts, REJECTS.empty_table()
     # a part may have a column as whole numbers, empty or not at all: what may be said is of the whole table
     schema = pa.schema([*common_schema(paths), ("_source", pa.string()), ("_row", pa.int64())])
+    texts = {field.name for field in schema if pa.types.is_string(field.type)}
+    told_ids = pa.array(list(changes), pa.string())
     for path in paths:
         part = pq.read_table(path)
         ids = part.column(ITEM_ID)
-        found = pc.is_in(ids, value_set=pa.array(list(changes), pa.string())).to_numpy()
+        found = pc.is_in(ids, value_set=told_ids).to_numpy()
         rows = np.flatnonzero(found).tolist()
         for item_id in ids.take(pa.array(rows, pa.int64())).to_pylist():
             new.pop(item_id, None)
@@ -158,13 +160,13 @@ def tell_items(
             if changes[row[ITEM_ID]]["updated_at"] > written.get(row["_source"], 0.0)
         ]
         if later:
-            asked = [_change(changes[row[ITEM_ID]], row, schema, config) for _, row in later]
+            asked = [_change(changes[row[ITEM_ID]], row, texts, config) for _, row in later]
             made = dict(zip([place for place, _ in later], to_rows(asked, part, config), strict=True))
             rejects += _write_changed(path, part, made)
             counts["told_changed"] += sum(not isinstance(row, str) for row in made.values())
     whole = [change for change in new.values() if change["is_whole"]]
     made_new = to_rows(
-        [_change(change, None, schema, config) for change in whole], schema.empty_table(), config
+        [_change(change, None, texts, config) for change in whole], schema.empty_table(), config
     )
     rows_new = [row for row in made_new if not isinstance(row, str)]
     if rows_new:
@@ -180,13 +182,12 @@ def tell_items(
 
 
 def _change(
-    said: Mapping[str, Any], row: Mapping[str, Any] | None, schema: pa.Schema, config: Config
+    said: Mapping[str, Any], row: Mapping[str, Any] | None, texts: Collection[str], config: Config
 ) -> Change:
     beside = None if row is None else dict(row)
     if beside and said["is_whole"]:  # of vectors the service is told nothing: they stay
         beside = {name: beside[name] for name in config.data.vectors if name in beside}
     # a column of numbers that has become one of texts, as the tables' own values do (`tables.conform`)
-    texts = {field.name for field in schema if pa.types.is_string(field.type)}
     fields = {
         name: value if value is None or name not in texts else str(value)
         for name, value in json.loads(said["fields"]).items()
