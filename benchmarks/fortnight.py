@@ -32,13 +32,14 @@ import numpy as np
 import pandas as pd
 import psutil
 from fortnight_page import Life, draw, render
-from fortnight_world import QUICK, N, Size, Traffic, World
+from fortnight_world import OPENS, QUICK, N, Size, Traffic, World
 from service import free_port
 from service_faults import Service
 
 from jobs.nights import list_nights
 from jobs.scheduling import run_schedule
 from pipelines.core.bundle import current_version
+from pipelines.core.catalogue.behaviour import END
 from pipelines.core.config import (
     Config,
     EncoderConfig,
@@ -58,11 +59,9 @@ from serving.requests import Request
 from serving.store.connecting import store_url
 from serving.store.store import Store
 
-FIRST_NIGHT = date(2026, 3, 2)
-CRON = "0 3 * * *"
+FIRST_NIGHT = datetime.fromtimestamp(END, UTC).date() + timedelta(days=1)
+CRON = f"0 {OPENS} * * *"
 PROBE_SECONDS = 0.25
-COMPARED = 3
-"""One visit in so many is also answered by the first version."""
 KILL_AT = ("embed", "factorize")
 """Stages in which the rebuild is killed; each kill is followed by the same call again."""
 
@@ -185,27 +184,27 @@ class Fortnight:
 
     def _day(self, now: datetime) -> int:
         """1 for the day before the first night."""
-        return (now.date() - FIRST_NIGHT).days + (1 if now.hour < 3 else 2)
+        return (now.date() - FIRST_NIGHT).days + (1 if now.hour < OPENS else 2)
 
     def _hour(self, now: datetime) -> None:
         day = self._day(now)
-        if now.hour == 3:  # the shop opens for the day
+        if now.hour == OPENS:  # the shop opens for the day
             for item, fields in self.world.announced(day):
                 self._ask("PUT", f"/v1/items/{item}", {"fields": fields})
             for user, words in self.world.newcomers(day):
                 self._ask("PUT", f"/v1/users/{user}", {"description": words})
         self.frozen.refresh()
-        for number, row in enumerate(self.world.visitors(day, self.world.size.visits // 24)):
-            self._visit(int(row), day, now, is_compared=number % COMPARED == 0)
+        for row in self.world.visitors(day, self.world.size.visits // 24):
+            self._visit(int(row), day, now)
 
-    def _visit(self, row: int, day: int, now: datetime, *, is_compared: bool) -> None:
+    def _visit(self, row: int, day: int, now: datetime) -> None:
         user = str(self.world.users_df["user_id"].iloc[row])
         wants = self.world.wants(row, day)
         answer = self._ask("POST", "/v1/recommend", {"user_id": user, "n": N})
         if answer is None:
             return
         shown = [item["item_id"] for item in answer.json()["items"]]
-        if is_compared and day <= self.days:
+        if day <= self.days:  # and by the first version
             asked = told(Request(user, n=N), self.store.people([user], 500)[user])
             frozen = [item.item_id for item in self.frozen().recommend(asked)]
             pair = self.world.worth(shown, wants), self.world.worth(frozen, wants)

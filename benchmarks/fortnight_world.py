@@ -21,6 +21,7 @@ import pandas as pd
 from scipy.special import expit
 
 from pipelines.core.catalogue import GeneratorConfig, generate
+from pipelines.core.catalogue.behaviour import DAY, END
 from pipelines.core.passing import looks
 
 DoubleArray = npt.NDArray[np.float64]
@@ -33,6 +34,8 @@ _DRIFTING = 0.5
 """Share of users who become, taste by taste, like somebody else until the end."""
 _WANTED = 0.4
 """Chance that a visitor clicks on one of their ten best items when they look at it."""
+OPENS = 3
+"""The hour at which a day's new items come."""
 _BY_THEMSELVES = 1.0
 """Items a visit that are found without a list, on average."""
 
@@ -93,6 +96,8 @@ class World:
         self.items_df, self.users_df = shop.items_df, shop.users_df
         self._item_tastes, self._user_tastes = shop.item_tastes, shop.user_tastes
         self.item_day = self._arrivals(size.items, _FIRST_ITEMS)
+        opened = END + OPENS * 3600 + (self.item_day - 1) * DAY
+        self.items_df["created_at"] = np.where(self.item_day > 0, opened, self.items_df["created_at"])
         self.user_day = self._arrivals(size.users, _FIRST_USERS)
         self._others = self.rng.permutation(size.users)
         self._drifts = self.rng.random(size.users) < _DRIFTING
@@ -156,7 +161,7 @@ class World:
     def announced(self, day: int) -> list[tuple[str, dict[str, Any]]]:
         """Items that come on a day over HTTP: id and fields."""
         rows = np.flatnonzero((self.item_day == day) & (np.arange(self.size.items) % 2 == 0))
-        columns = ["title", "description", "brand", "categories", "price"]
+        columns = ["title", "description", "brand", "categories", "price", "created_at"]
         chosen = self.items_df.iloc[rows]
         return [
             (

@@ -1,6 +1,6 @@
 """Pairs and profiles in, factors out: ALS with the text's prediction as prior, over row shards on Ray.
 
-Reads: sorted pairs of split, profiles of profile; in a rebuild, the factors in service.
+Reads: sorted pairs and exposure of split, profiles of profile; in a rebuild, the factors in service.
 Writes: for every model that is fitted: user and item factors in row parts, the text maps.
 
 The loop is `pipelines.core.alternate`; here are the shards it works on and the tasks it runs in. A task fetches
@@ -29,6 +29,7 @@ from pipelines.core.alternate import SideState, alternate, begin, first_factors
 from pipelines.core.bundle import BundlePaths
 from pipelines.core.config import BlendConfig, Config, FactorizeConfig
 from pipelines.core.errors import ConfigError
+from pipelines.core.exposure import read_exposure
 from pipelines.core.forgetting import Forgotten
 from pipelines.core.ids import hash_ids
 from pipelines.core.incumbent import Incumbent
@@ -162,7 +163,8 @@ def _load_items(
     """An item shard, the profiles that users' profiles are made of, and its shares of both maps' regressions."""
     profile = read_rows(layout.item_profiles(model), *cut)
     weights = read_pairs(layout.pairs(model, "item"), "item", *cut, n_users)
-    shard, by_count, weighed = item_shard(weights, profile, cut[0], settings)
+    exposure = read_exposure(layout, model, *cut)
+    shard, by_count, weighed = item_shard(weights, profile, cut[0], settings, exposure)
     return shard, profile, by_count, weighed
 
 

@@ -1,9 +1,9 @@
 """Clean interactions in, the pairs each model is fitted on and the pairs it is measured on out.
 
-Reads: `tables/interactions` of ingest, and titles of `tables/items`.
-Writes: pairs of every model sorted by user and by item; for validation and test what is to be found, what is known
-by then, and the hidden users with what they reveal; `queries`, `item_roles`; in a rebuild what the version in service
-has not seen.
+Reads: `tables/interactions` of ingest, titles and arrival of `tables/items`.
+Writes: pairs of every model sorted by user and by item, and what is known of its items' exposure; for validation and
+test what is to be found, what is known by then, and the hidden users with what they reveal; `queries`, `item_roles`; in
+a rebuild what the version in service has not seen.
 
 Sorted files are what makes factorize's shards cheap: a shard reads its own row groups and nothing else.
 One task aggregates, one decides; what they found lies in the object store, and each file is written by a task of its
@@ -27,6 +27,7 @@ from pipelines.cluster import count_cpus
 from pipelines.core import newcomers, splits
 from pipelines.core.aggregate import Pairs, aggregate, read_interactions, stable_order
 from pipelines.core.config import Config, SplitConfig
+from pipelines.core.exposure import exposure, read_arrivals, write_exposure
 from pipelines.core.ids import hash_ids, mixed, mixed_pairs
 from pipelines.core.incumbent import Incumbent
 from pipelines.core.layout import HELD_OUT, HeldOut, Layout, ModelName, fitted_models
@@ -56,7 +57,9 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     """Aggregate, decide what is held out, and write it, all away from the driver."""
     settings = config.split
     with progress.bar("aggregating pairs", 1) as advance:
-        pairs, counted = _aggregate.options(num_returns=2).remote(settings, layout)
+        arrivals, n_arrivals = _arrivals.options(num_returns=2).remote(layout)
+        with_moments = settings.kind == "time" or ray.get(n_arrivals) > 0
+        pairs, counted = _aggregate.options(num_returns=2).remote(layout, with_moments)
         n_pairs, n_cancelled = ray.get(counted)
         advance(1)
     with progress.bar("holding out", 1) as advance:
@@ -69,6 +72,9 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     tasks: list[_Task] = [
         (_write_pairs, (layout, model, side, pairs, roles)) for model in models for side in sides
     ]
+    if ray.get(n_arrivals):
+        exposed = [model for model in models if _is_exposed(model, settings)]
+        tasks += [(_write_exposure, (layout, model, pairs, roles, arrivals)) for model in exposed]
     tasks += [(_write_held_out, (layout, which, pairs, roles)) for which in HELD_OUT]
     tasks += [(_write_newcomers, (settings, layout, which, pairs, roles)) for which in HELD_OUT]
     tasks += [(_write_item_roles, (layout, pairs, roles))]
@@ -82,6 +88,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         "seed": settings.seed, "kind": settings.kind,
         "newcomers": {"validation": met_in_validation, "test": met_in_test},
         "newcomers_model": "newcomers" if settings.hides_users else "train",
+        "items_with_arrival": ray.get(n_arrivals),
     }  # fmt: skip
     if incumbent is not None:
         report["newest"] = {"beside": incumbent.version, "pairs": facts.n_newest}
@@ -139,10 +146,34 @@ class _Facts:
 
 
 @ray.remote
-def _aggregate(config: SplitConfig, layout: Layout) -> tuple[Pairs, tuple[int, int]]:
+def _arrivals(layout: Layout) -> tuple[npt.NDArray[np.float64], int]:
+    """When items came, and of how many it is known."""
+    arrivals = read_arrivals(layout)
+    return arrivals, int((~np.isnan(arrivals)).sum())
+
+
+def _is_exposed(model: ModelName, config: SplitConfig) -> bool:
+    """Whether a young item is to be made up for in a model that is asked for what comes next.
+
+    Pairs that are held out at random are of the same past as the rest: in it young items were as rarely there.
+    """
+    return config.kind == "time" or model in ("held", "full")
+
+
+@ray.remote
+def _write_exposure(
+    layout: Layout, model: ModelName, pairs: Pairs, roles: _Roles, arrivals: npt.NDArray[np.float64]
+) -> None:
+    mask = roles.of_model(model, pairs)
+    mine = pairs if mask is None else pairs.take(mask)
+    assert mine.moment is not None  # noqa: S101 - asked for where an arrival is known
+    write_exposure(layout, model, exposure(arrivals, mine.item, mine.moment))
+
+
+@ray.remote
+def _aggregate(layout: Layout, with_moments: bool) -> tuple[Pairs, tuple[int, int]]:
     """The pairs; how many they are, and how many were left out."""
     n_users, n_items = _counts(layout)
-    with_moments = config.kind == "time"
     columns = [USER_IDX, ITEM_IDX, WEIGHT, *([TIMESTAMP] if with_moments else [])]
     paths = part_paths(layout.tables / "interactions")
     n_rows = sum(pq.read_metadata(path).num_rows for path in paths)
@@ -165,7 +196,8 @@ def _hold_out(
     if not len(pairs):  # text only
         none = np.zeros(0, dtype=bool)
         parts = splits.Split(none, none, none, none, none, np.zeros(n_items, dtype=bool), 0)
-    elif pairs.moment is not None:
+    elif config.kind == "time":
+        assert pairs.moment is not None  # noqa: S101 - asked for
         parts = splits.time_split(pairs.user, pairs.item, pairs.moment, n_users, n_items, config)
     else:
         parts = splits.random_split(pairs.user, pairs.item, n_users, n_items, config)

@@ -2,11 +2,13 @@
 
 Dimensions: U users, I items, F factors, D text dimensions plus the constant, n rows of one shard.
 
-    minimise  sum_ui c_ui (p_ui - x_u . y_i)^2
+    minimise  sum_ui e_i (x_u . y_i)^2 + sum_S [(c_ui - 1) (x_u . y_i)^2 - 2 c_ui p_ui x_u . y_i]
               + sum_u lam_u |x_u - s_u A f_u|^2 + sum_i lam_i |y_i - s_i B g_i|^2 + ridge (|A|^2 + |B|^2)
 
-p is 1 where the user wants the item, else 0; c is the confidence, 1 where nothing was observed. Solved by
-block coordinates (Hu, Koren and Volinsky 2008, with a Gaussian prior whose mean is the text's prediction).
+p is 1 where the user wants the item, else 0; c is the confidence of the observed pairs S. e_i is the weight of a pair
+of item i that was not observed (`pipelines.core.exposure`); with 1 for all the first line is, but for a constant,
+sum_ui c_ui (p_ui - x_u . y_i)^2 with c = 1 where nothing was observed. Solved by block coordinates (Hu, Koren and
+Volinsky 2008, with a Gaussian prior whose mean is the text's prediction).
 lam may grow with a row's evidence n (Rendle et al. 2021, iALS revisited), and the share s of the text's prediction may
 fade with it: see `row_regularization` and `prior_share`.
 Everything here works on one shard of rows and is deterministic; who holds which shard is not known here.
@@ -45,6 +47,8 @@ class RowShard:
         features: (n, D) text features with the constant 1 last; the prior is `features @ map`.
         text_sums: (n, D) for each row, the summed features of the single texts it is known by, one for each
             wanted pair. The map is fitted on single texts, see `map_cross`.
+        exposure: (n,) weight of each row's pairs that were not observed, see `pipelines.core.exposure`; 1 for all
+            if absent.
 
     """
 
@@ -54,6 +58,7 @@ class RowShard:
     confidences: FloatArray
     features: FloatArray
     text_sums: FloatArray
+    exposure: FloatArray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -73,12 +78,18 @@ def confidences(weights: FloatArray, alpha: float) -> FloatArray:
     )
 
 
-def gramian(factors: FloatArray) -> DoubleArray:
-    """V'V (F, F) in double precision, so that the sum over shards does not depend on how rows are cut."""
+def gramian(factors: FloatArray, exposure: FloatArray | None = None) -> DoubleArray:
+    """V'EV (F, F) in double precision, so that the sum over shards does not depend on how rows are cut.
+
+    Args:
+        factors: (n, F) V.
+        exposure: (n,) E, see `RowShard`.
+
+    """
     total = np.zeros((factors.shape[1], factors.shape[1]))
     for block in _blocks(len(factors)):
         wide = factors[block].astype(np.float64)
-        total += wide.T @ wide
+        total += wide.T @ (wide if exposure is None else wide * exposure[block, None])
     return total
 
 
@@ -119,13 +130,13 @@ def solve_rows(
     start: FloatArray | None = None,
     num_threads: int = 1,
 ) -> FloatArray:
-    """Solve every row of a shard: (Y'Y + Y_S'(C - I)Y_S + lam I) x = Y'C p + lam prior.
+    """Solve every row of a shard: (e Y'Y + Y_S'(C - I)Y_S + lam I) x = Y_S'C p + lam prior.
 
     Args:
         shard: the rows.
         opposite: (m, F) factors of the other side, whole or in consecutive blocks, which are then looked at one
             after the other and only once; cold rows must be zero.
-        opposite_gramian: (F, F) its gramian.
+        opposite_gramian: (F, F) its gramian, see `gramian`.
         prior: (n, F) what the text predicts for each row.
         regularization: lam > 0, one for all rows or (n,).
         solver: "cholesky" is exact; "cg" takes `cg_steps` steps of preconditioned conjugate gradients, see
@@ -148,8 +159,9 @@ def solve_rows(
     lam = np.broadcast_to(np.asarray(regularization, dtype=np.float64), (n,))
     try:
         return row_solver.solve(
-            row_solver.Rows(shard.indptr, shard.indices, shard.confidences), blocks, opposite_gramian, prior, lam,
-            cg_steps=cg_steps if solver == "cg" else None, start=start, num_threads=num_threads,
+            row_solver.Rows(shard.indptr, shard.indices, shard.confidences, shard.exposure), blocks,
+            opposite_gramian, prior, lam, cg_steps=cg_steps if solver == "cg" else None, start=start,
+            num_threads=num_threads,
         )  # fmt: skip
     except row_solver.UnsolvableRowsError as e:
         raise ConfigError(

@@ -79,7 +79,7 @@ class SideState:
         shards: references to `RowShard`s.
         factors: references to their factors.
         features_gram: (D, D) F'WF, the constant half of the ridge regression.
-        gramian: (F, F) of the factors.
+        gramian: (F, F) of the factors, by exposure.
         text_map: (D, F) from text to factors: A for users, B for items.
 
     """
@@ -101,7 +101,10 @@ def begin(
     runner: Runner,
 ) -> SideState:
     """A side before the first pass, from references to its shards and to their first factors."""
-    gram = _sum(runner, [runner.submit(als.gramian, start)[0] for start in starts])
+    gram = _sum(
+        runner,
+        [runner.submit(shard_gramian, *one)[0] for one in zip(shards, starts, strict=True)],
+    )
     text_map = np.zeros((len(features_gram), n_factors), dtype=np.float32)
     return SideState(side, shards, starts, features_gram, gram, text_map)
 
@@ -168,6 +171,11 @@ def half_step(solved: SideState, fixed: SideState, settings: FactorizeConfig, ru
     return replace(solved, factors=[f for f, _ in results], gramian=gram)
 
 
+def shard_gramian(shard: RowShard, factors: FloatArray) -> DoubleArray:
+    """A shard's share of what the other side's rows take for the pairs that were not observed."""
+    return als.gramian(factors, shard.exposure)
+
+
 def solve_shard(
     side: Side, shard: RowShard, start: FloatArray, gramian: DoubleArray, text_map: FloatArray,
     settings: FactorizeConfig, opposite: Iterable[FloatArray],
@@ -184,7 +192,7 @@ def solve_shard(
         cg_steps=settings.cg_steps,
         start=start,
     )
-    return factors, als.gramian(factors)
+    return factors, shard_gramian(shard, factors)
 
 
 def pull(

@@ -20,7 +20,7 @@ from pipelines.core.text_files import BadRow
 
 _CONTROL = r"[\x00-\x1f\x7f]"
 _MAX_ID_BYTES = 512
-_MILLISECONDS_FROM = 1e11
+MILLISECONDS_FROM = 1e11
 """Seconds since 1970 reach this in the year 5138; whoever sends more sends milliseconds."""
 
 
@@ -204,7 +204,7 @@ def timestamp_values(table: pa.Table, rejects: Rejects) -> npt.NDArray[np.float6
     else:
         seconds = number_values(column, TIMESTAMP, rejects)
     rejects.add(np.flatnonzero(np.isinf(seconds)), "timestamp is not finite")
-    large = np.abs(seconds) >= _MILLISECONDS_FROM
+    large = np.abs(seconds) >= MILLISECONDS_FROM
     rejects.add(
         np.flatnonzero(large & np.isfinite(seconds)),
         "timestamp is too large for seconds; divide milliseconds by 1000",

@@ -140,6 +140,10 @@ class Layout:
         """Aggregated (user, item, weight) pairs a model is fitted on, sorted by one side."""
         return self.stage("split") / f"{model}_by_{by}.parquet"
 
+    def exposure(self, model: ModelName) -> Path:
+        """One row per item, see `core.exposure`; absent where it is not known of any, or not to count."""
+        return self.stage("split") / f"{model}_exposure.parquet"
+
     @property
     def newest(self) -> Path:
         """Pairs that the version in service has not seen, with a column `wanted`; absent in a plain build."""

@@ -97,7 +97,7 @@ def fit(
     """
     by_item = training.pairs.T.tocsr()
     by_item.sort_indices()
-    items, gram, item_gram = item_shard(by_item, training.item_profiles, 0, factorize)
+    items, gram, item_gram = item_shard(by_item, training.item_profiles, 0, factorize, training.item_exposure)
     users, own_gram = user_shard(
         training.pairs, training.item_profiles, training.own_profiles, 0, factorize, blending
     )

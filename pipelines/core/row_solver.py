@@ -2,11 +2,11 @@
 
 Dimensions: F factors, m opposite rows, N solved rows; B rows of one batch, n entries of its longest row.
 
-A row with entries S, confidences C = I + E, wants p and its own lam solves
+A row with entries S, confidences C = I + E, wants p and its own lam and e, the share of Y'Y that it knows, solves
 
-    (Y'Y + lam I + Y_S' E Y_S) x = Y_S' C p + lam prior.
+    (e Y'Y + lam I + Y_S' E Y_S) x = Y_S' C p + lam prior.
 
-With Y'Y = Q W Q', found once, D = W + lam is diagonal whatever lam is, and x = Q D^-1/2 z where
+With Y'Y = Q W Q', found once, D = e W + lam is diagonal whatever lam and e are, and x = Q D^-1/2 z where
 
     (I + A'A) z = z0 + A't,    A = E^1/2 Y_S Q D^-1/2,    t = E^-1/2 C p,    z0 = D^-1/2 lam Q'prior.
 
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -75,12 +75,14 @@ class Rows:
         indptr: (N + 1,) into `indices`.
         indices: opposite rows.
         confidences: C of wanted entries, -C of unwanted ones; |C| >= 1.
+        exposure: (N,) e, from 0 to 1; 1 for all if absent.
 
     """
 
     indptr: IntArray
     indices: IntArray
     confidences: FloatArray
+    exposure: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class _Whitened:
         opposite: (m, F) Y Q.
         basis: (F, F) Q.
         spectrum: (F,) W, in single precision like all that follows once it is found.
+        exposure: (N,) e.
         lam: (N,).
         prior: (N, F), not rotated.
         start: (N, F) where CG starts, not rotated.
@@ -102,6 +105,7 @@ class _Whitened:
     opposite: FloatArray
     basis: FloatArray
     spectrum: FloatArray
+    exposure: FloatArray
     lam: FloatArray
     prior: FloatArray
     start: FloatArray
@@ -134,13 +138,14 @@ def solve(
     spectrum, basis = np.linalg.eigh(np.asarray(gramian, dtype=np.float64))
     spectrum = np.maximum(spectrum, 0.0)
     used, rows = _compact(rows)
-    steepness = _steepness(rows, spectrum, lam)
+    exposure = np.ones(len(lam)) if rows.exposure is None else rows.exposure.astype(np.float64)
+    steepness = _steepness(rows, spectrum, exposure, lam)
     with _blas().limit(limits=num_threads, user_api="blas"):
         rotated = _rotate(opposite, used, basis, steepness)
     _check_precision(rotated, steepness)
     shared = _Whitened(
-        rows, rotated, basis.astype(np.float32), spectrum.astype(np.float32), lam.astype(np.float32), prior,
-        prior if start is None else start,
+        rows, rotated, basis.astype(np.float32), spectrum.astype(np.float32), exposure.astype(np.float32),
+        lam.astype(np.float32), prior, prior if start is None else start,
     )  # fmt: skip
     factors = np.zeros(prior.shape, dtype=np.float32)
     todo = iter(_lots(np.diff(rows.indptr), len(basis)))  # a list's iterator: threads may share it
@@ -161,12 +166,12 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _steepness(rows: Rows, spectrum: DoubleArray, lam: DoubleArray) -> float:
+def _steepness(rows: Rows, spectrum: DoubleArray, exposure: DoubleArray, lam: DoubleArray) -> float:
     """The most that an entry of Y Q can be multiplied by on its way into A; 0 without entries."""
     if len(rows.indices) == 0:
         return 0.0
     excess = max(_largest(rows.confidences) - 1, 0.0)
-    return float(np.sqrt(excess / (spectrum.min() + lam.min())))
+    return float(np.sqrt(excess / (exposure * spectrum.min() + lam).min()))
 
 
 def _check_precision(rotated: FloatArray, steepness: float) -> None:
@@ -188,7 +193,7 @@ def _compact(rows: Rows) -> tuple[npt.NDArray[np.bool_], Rows]:
     if used.all():
         return used, rows
     number = np.cumsum(used, dtype=rows.indices.dtype) - 1
-    return used, Rows(rows.indptr, number[rows.indices], rows.confidences)
+    return used, replace(rows, indices=number[rows.indices])
 
 
 def _rotate(
@@ -246,7 +251,7 @@ def _work(shared: _Whitened, todo: Iterator[_Lot], cg_steps: int | None, factors
     indptr = shared.rows.indptr
     for lot in todo:
         lam = shared.lam[lot.rows, None]
-        scale = 1 / np.sqrt(shared.spectrum + lam)  # D^-1/2
+        scale = 1 / np.sqrt(shared.exposure[lot.rows, None] * shared.spectrum + lam)  # D^-1/2
         z0 = scale * (lam * (shared.prior[lot.rows] @ shared.basis))
         z = z0 if cg_steps is None else (shared.start[lot.rows] @ shared.basis) / scale
         for first, last in lot.batches:

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.arrange import Capped
-from pipelines.core.columns import arrow_seconds
 from pipelines.core.conditions import Filter, condition_mask
+from pipelines.core.dates import date_seconds
 from pipelines.core.errors import ConfigError, InputError
 from pipelines.core.ranking import Additions
 from pipelines.core.sections.rules import FRESHNESS, Boost, Bounds, Freshness, RulesConfig
@@ -39,8 +38,6 @@ _SAMPLE = 65_536
 _DAY = 86_400.0
 _TICK = 60
 """Seconds that freshness stands still: replicas and pages agree, and a request computes no powers."""
-_MILLISECONDS_FROM = 1e11
-"""Seconds since 1970 reach this in the year 5138."""
 
 
 class Spread:
@@ -222,36 +219,19 @@ def _in_stock(items: pa.Table, name: str) -> BoolArray:
 def _seconds(items: pa.Table, rule: Freshness, remarks: list[str]) -> DoubleArray:
     """(I,) since 1970, NaN where there is no date."""
     column = _column(items, rule.column, FRESHNESS)
-    kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan)
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return np.array(arrow_seconds(column).to_numpy(), dtype=np.float64)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        seconds = np.array(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-        return _without(seconds, np.abs(seconds) >= _MILLISECONDS_FROM, rule, column, remarks)
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    read = date_seconds(column)
+    if read is None:
         raise ConfigError(
-            f"rules.freshness: column '{rule.column}' is a {kind}; expected dates, seconds or ISO 8601."
+            f"rules.freshness: column '{rule.column}' is a {column.type}; expected dates, seconds or ISO 8601."
         )
-    texts = pd.Series(column.to_pylist(), dtype=object).replace("", None)
-    dates = pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601")
-    moments = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    seconds = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
-    return _without(seconds, (dates.isna() & texts.notna()).to_numpy(dtype=bool), rule, column, remarks)
-
-
-def _without(
-    seconds: DoubleArray, wrong: BoolArray, rule: Freshness, column: pa.ChunkedArray, remarks: list[str]
-) -> DoubleArray:
-    """Seconds, NaN for what is no date; one such item must not keep all others from being served."""
+    seconds, wrong = read
     rows = np.flatnonzero(wrong)
-    if len(rows):
+    if len(rows):  # one such item must not keep all others from being served
         remarks.append(
             f"rules.freshness: {len(rows)} items have no date in '{rule.column}', the first "
             f"{str(column[int(rows[0])].as_py())[:40]!r}; expected seconds since 1970 or ISO 8601"
         )
-    return np.where(wrong, np.nan, seconds)
+    return seconds
 
 
 def _fresh(born: DoubleArray, now: float, rule: Freshness) -> FloatArray:

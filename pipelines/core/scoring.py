@@ -32,6 +32,7 @@ class Training:
             items unknown to training may be read to score them, never to fit anything.
         own_profiles: (U, E) the users' own words likewise.
         item_texts: (I,) the texts themselves, for models that count words.
+        item_exposure: (I,) see `pipelines.core.exposure`; absent where nothing is known of it, or it is not to count.
 
     """
 
@@ -39,6 +40,7 @@ class Training:
     item_profiles: FloatArray
     own_profiles: FloatArray
     item_texts: Sequence[str]
+    item_exposure: FloatArray | None = None
 
     @property
     def knows_item(self) -> BoolArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -16,15 +18,17 @@ DoubleArray = npt.NDArray[np.float64]
 
 
 def item_shard(
-    weights: sp.csr_matrix, profile: FloatArray, start: int, settings: FactorizeConfig
-) -> tuple[RowShard, DoubleArray, DoubleArray]:
+    weights: sp.csr_matrix, profile: FloatArray, start: int, settings: FactorizeConfig,
+    exposure: FloatArray | None = None,
+) -> tuple[RowShard, DoubleArray, DoubleArray]:  # fmt: skip
     """Rows of items.
 
     Args:
         weights: (n, U) pairs.
         profile: (n, E) their profiles.
         start: number of the first row.
-        settings: alpha and the power of the evidence.
+        settings: alpha, the power of the evidence and that of the exposure.
+        exposure: (n,) see `core.exposure`; absent where nothing is known of it.
 
     Returns:
         The shard; its share of G'WG (D, D) for the users' map, where an item counts once per user who wants it;
@@ -35,6 +39,8 @@ def item_shard(
     counts = wanted_counts(weights)
     weighed = np.where(counts > 0, counts**settings.evidence_power, 0.0).astype(np.float32)
     shard = row_shard(weights, start, features, features * weighed[:, None], settings.alpha)
+    if exposure is not None and settings.exposure_power:
+        shard = replace(shard, exposure=exposure ** np.float32(settings.exposure_power))
     by_count = als.map_gram(features, counts)
     return shard, by_count, by_count if settings.evidence_power == 1 else als.map_gram(features, weighed)
 

@@ -26,6 +26,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
+from pipelines.core.exposure import read_exposure
 from pipelines.core.ids import hash_ids, sampled
 from pipelines.core.layout import HeldOut, Layout, ModelName
 from pipelines.core.newcomers import TARGET
@@ -92,6 +93,7 @@ def load_training(layout: Layout, model: ModelName) -> Training:
         read_rows(layout.item_profiles(model), 0, n_items),
         read_rows(layout.own_profiles(model), 0, n_users),
         texts,
+        read_exposure(layout, model, 0, n_items),
     )
 
 

@@ -40,6 +40,11 @@ class FactorizeConfig(Section):
     evidence_power: Power = Field(
         0.5, description="in the items' maps an item of n interactions weighs n to this power"
     )
+    exposure_power: Power = Field(
+        1.0,
+        description="an item's pairs that were not observed weigh the share of the interactions since its "
+        "created_at to this power; 0: 1, however young it is",
+    )
     iterations: Positive = Field(8, description="passes over users and items")
     solver: Literal["cholesky", "cg"] = Field(
         "cholesky", description="cholesky is exact; cg takes cg_steps steps, in less than half the time"
