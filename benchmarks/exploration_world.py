@@ -146,11 +146,14 @@ class Served:
         return np.where(evidence > 0, 1.0, self.model.blending.cold_scale)
 
 
-def publish(world: World, clicks: sp.csr_matrix | None = None, settings: FactorizeConfig = FIT) -> Served:
+def publish(
+    world: World, clicks: sp.csr_matrix | None = None, settings: FactorizeConfig = FIT,
+    exposure: FloatArray | None = None,
+) -> Served:  # fmt: skip
     """Fit on the training's pairs and what visitors have clicked on."""
     pairs = world.pairs if clicks is None else (world.pairs + clicks).tocsr()
     pairs.sort_indices()
-    training = Training(pairs, world.item_profiles, world.own_profiles, [""] * pairs.shape[1])
+    training = Training(pairs, world.item_profiles, world.own_profiles, [""] * pairs.shape[1], exposure)
     hashes = hash_ids(np.array([f"i{n}" for n in range(pairs.shape[1])], dtype=object))
     model = fit(training, hashes, settings, BLEND)
     predicted = _predicted(model)

@@ -6,8 +6,8 @@ The generated shops of `exploration.py`: a quarter of the items has never been s
 taste, new ones among them. Then everybody is asked again: what are ten items that they have not clicked on worth, in
 expected clicks over those of the ten best? A request solves a new item's factor from its first clicks and weighs the
 users' gramian, "everybody else did not want it", by w (docs/decisions/0023): the share of the users who were here, all
-of them in this page, but at most one over the mean number of users of an item. A build has w = 1. The last rows are a
-build whose new items are solved once more by w, from its own factors of users.
+of them in this page, but at most one over the mean number of users of an item. A build weighs it by e, the share of the
+interactions since an item came (docs/decisions/0031); e = 1 is plain ALS, to which no item is young.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import scipy.sparse as sp
 from exploration_world import Served, Size, World, make_world, publish, with_first_clicks
 from quality import circumstances
 
-from pipelines.core import als, blend
 from pipelines.core.model import asked_of
 from serving.late import weight_of_others
 
 DoubleArray = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float32]
 KNOWN, FINDS = 10, 4
 """Items that each visitor has from before, none of them new, and those that they click on."""
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -53,7 +53,7 @@ def measure(world: World, seed: int) -> dict[str, tuple[float, float]]:
     rng = np.random.default_rng([seed, 7])
     world = replace(world, pairs=add(world.pairs, draw_clicks(world, KNOWN, rng, ~world.is_new)))
     clicks = draw_clicks(world, FINDS, rng)
-    built, rebuilt = publish(world), publish(world, clicks)
+    built = publish(world)
     found = {"by their texts": worth(world, built, clicks)}
     for share in SHARES:
         late = with_first_clicks(world, built, rows_of(world, built, clicks), met(world, share))
@@ -61,11 +61,12 @@ def measure(world: World, seed: int) -> dict[str, tuple[float, float]]:
     own = weight_of_others(world.n_users, world.n_users, built.model.item_evidence)
     late = with_first_clicks(world, built, rows_of(world, built, clicks), met(world, own))
     found["by a request, w as the service has it"] = worth(world, late, clicks)
-    found["by a build"] = worth(world, rebuilt, clicks)
-    placed = by_texts(world, rebuilt)
     for share in SHARES:
-        late = with_first_clicks(world, placed, rows_of(world, rebuilt, clicks), met(world, share))
-        found[f"by a build, then w = {share:g}"] = worth(world, late, clicks)
+        rebuilt = publish(world, clicks, exposure=since_new(world, share))
+        found[f"by a build, e = {share:g}"] = worth(world, rebuilt, clicks)
+    share = clicks.nnz / (world.pairs.nnz + clicks.nnz)
+    rebuilt = publish(world, clicks, exposure=since_new(world, share))
+    found["by a build, e as it is"] = worth(world, rebuilt, clicks)
     best = np.argsort(-np.where(mine(world, clicks).toarray() > 0, 0.0, world.wants), axis=1)[:, : SIZE.n]
     found["the best lists"] = 1.0, float(world.is_new[best].mean())
     counts = np.diff(clicks.tocsc().indptr)[world.is_new]
@@ -117,19 +118,9 @@ def rows_of(world: World, served: Served, clicks: sp.csr_matrix) -> dict[int, li
     return {int(i): list(factors[by_item.indices[by_item.indptr[i] : by_item.indptr[i + 1]]]) for i in new}
 
 
-def by_texts(world: World, rebuilt: Served) -> Served:
-    """A build with its new items placed by their texts again, as if nobody had clicked on them."""
-    model, new = rebuilt.model, world.is_new
-    features, evidence = blend.features(model.item_profiles), model.item_evidence
-    weight = np.sqrt(np.where(new, 0, evidence)).astype(np.float32)
-    cross = ((features * weight[:, None]).T @ model.item_factors).astype(np.float64)
-    text_map = als.ridge_map(als.map_gram(features, weight), cross, model.factorize.cold_ridge)
-    factors = np.where(new[:, None], features @ text_map, model.item_factors).astype(np.float32)
-    evidence = np.where(new, 0, evidence)
-    vectors = blend.item_vectors(factors, model.item_profiles, evidence, model.blending)
-    return replace(
-        rebuilt, model=replace(model, item_factors=factors, item_evidence=evidence), vectors=vectors
-    )
+def since_new(world: World, share: float) -> FloatArray:
+    """(I,) e of new items as given, of all others 1."""
+    return np.where(world.is_new, share, 1.0).astype(np.float32)
 
 
 def worth(world: World, served: Served, clicks: sp.csr_matrix) -> tuple[float, float]:

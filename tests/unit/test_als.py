@@ -120,6 +120,34 @@ def test_cholesky_equals_a_dense_solve(
     np.testing.assert_allclose(found, case.expected, rtol=2e-4, atol=1e-5 * max(1, np.abs(case.prior).max()))
 
 
+@pytest.mark.parametrize("cut", [1, 40])
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_a_row_knows_a_share_of_the_gramian(
+    solver: Literal["cholesky", "cg"], cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short rows, rows that are longer than F, and with a small buffer rows that are summed in pieces."""
+    monkeypatch.setattr(row_solver, "_BATCH_FLOATS", row_solver._BATCH_FLOATS if cut == 1 else 40)
+    monkeypatch.setattr(row_solver, "_LONG_FLOATS", row_solver._LONG_FLOATS if cut == 1 else 40)
+    case = make_case(4, n=30, m=60)
+    exposure = np.random.default_rng(5).uniform(0.01, 1.0, 30).astype(np.float32)
+    exposure[:3] = 1.0
+    shard = replace(case.shard, exposure=exposure)
+    found = als.solve_rows(
+        shard, case.opposite, case.gramian, case.prior, case.regularization, solver=solver, cg_steps=60
+    )
+    for row in range(30):  # whoever is owed a part of it alone, solved as if it were all there is
+        alone = replace(
+            case.shard, indptr=case.shard.indptr[row : row + 2] - case.shard.indptr[row],
+            indices=case.shard.indices[case.shard.indptr[row] : case.shard.indptr[row + 1]],
+            confidences=case.shard.confidences[case.shard.indptr[row] : case.shard.indptr[row + 1]],
+        )  # fmt: skip
+        gramian = float(exposure[row]) * case.gramian
+        expected = als.solve_rows(
+            alone, case.opposite, gramian, case.prior[row : row + 1], case.regularization
+        )
+        np.testing.assert_allclose(found[row], expected[0], atol=1e-3 if solver == "cg" else 1e-4)
+
+
 def test_cholesky_is_exact_to_single_precision() -> None:
     case = make_case(1, n=60, m=80, n_factors=16, regularization=10.0)
     found = als.solve_rows(case.shard, case.opposite, case.gramian, case.prior, case.regularization)

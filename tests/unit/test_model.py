@@ -38,11 +38,12 @@ PLAIN: dict[str, Any] = {
     "n_factors": 3, "iterations": 4, "alpha": 4.0, "user_regularization": 2.0, "item_regularization": 1.5,
     "text_weight": 1.0, "user_frequency_power": 0.0, "item_frequency_power": 0.0, "user_text_fade": 0.0,
     "item_text_fade": 0.0, "user_ridge": 1.0, "item_ridge": 3.0, "cold_ridge": 0.0, "evidence_power": 1.0, "seed": 0,
+    "exposure_power": 0.0,
 }  # fmt: skip
 BENT: dict[str, Any] = PLAIN | {
     "user_regularization": 3.0, "text_weight": 0.7, "user_frequency_power": 0.8, "item_frequency_power": 1.3,
     "user_text_fade": 2.5, "item_text_fade": 4.0, "cold_ridge": 9.0, "evidence_power": 0.4, "user_ridge": 0.5,
-    "seed": 3,
+    "seed": 3, "exposure_power": 1.0,
 }  # fmt: skip
 PLAIN_BLEND = BlendConfig(
     gamma=0.2,
@@ -70,6 +71,7 @@ SETTINGS = [
     ),
     pytest.param(PLAIN | {"user_text_fade": 3.0, "item_text_fade": 1.0}, PLAIN_BLEND, id="fade"),
     pytest.param(PLAIN | {"evidence_power": 0.0}, PLAIN_BLEND, id="evidence"),
+    pytest.param(PLAIN | {"exposure_power": 0.5}, PLAIN_BLEND, id="exposure"),
     pytest.param(PLAIN | {"text_weight": 0.0}, PLAIN_BLEND.model_copy(update={"gamma": 0.0}), id="no text"),
     pytest.param(BENT | {"solver": "cg", "cg_steps": 30}, BENT_BLEND, id="cg"),
 ]
@@ -96,7 +98,8 @@ def problem(seed: int = 0, n_users: int = N_USERS, n_items: int = N_ITEMS) -> Tr
     weights[1], weights[1, 4] = 0, -1  # somebody who only dislikes
     items, own = blend.normalize(normal(rng, n_items, WIDTH)), blend.normalize(normal(rng, n_users, WIDTH))
     items[[3, 9]], own[::3] = 0, 0
-    return Training(sp.csr_matrix(weights.astype(np.float32)), items, own, [])
+    exposure = rng.uniform(0.02, 1.0, n_items).astype(np.float32)
+    return Training(sp.csr_matrix(weights.astype(np.float32)), items, own, [], exposure)
 
 
 # ---------------------------------------------------------------- the slow way
@@ -126,10 +129,10 @@ def share_of(n: int, fade: float) -> float:
 
 
 def solve_side(
-    weights: DoubleArray, opposite: DoubleArray, priors: DoubleArray, alpha: float, *,
+    weights: DoubleArray, exposure: DoubleArray, opposite: DoubleArray, priors: DoubleArray, alpha: float, *,
     strength: float, power: float, fade: float,
 ) -> DoubleArray:  # fmt: skip
-    """Minimise sum c (p - x.y)^2 + lam |x - s prior|^2, row by row over every column."""
+    """Minimise sum e (x.y)^2 + sum_S (c - 1) (x.y)^2 - 2 c p x.y + lam |x - s prior|^2, row by row over all columns."""
     solved = np.zeros_like(priors)
     for row in range(len(weights)):
         n = np.count_nonzero(weights[row])
@@ -138,9 +141,9 @@ def solve_side(
         lam = strength_of(n, strength, power)
         matrix = lam * np.eye(opposite.shape[1])
         right = lam * share_of(n, fade) * priors[row]
-        for weight, y in zip(weights[row], opposite, strict=True):
+        for weight, e, y in zip(weights[row], exposure[row], opposite, strict=True):
             c, p = 1 + alpha * abs(weight), float(weight > 0)
-            matrix += c * np.outer(y, y)
+            matrix += (e + c - 1) * np.outer(y, y)
             right += c * p * y
         solved[row] = np.linalg.solve(matrix, right)
     return solved
@@ -161,9 +164,14 @@ def liked(weights: DoubleArray, b: BlendConfig) -> DoubleArray:
     return np.asarray((weights > 0) - b.unwanted_items * (weights < 0))
 
 
+def exposure_of(training: Training, s: FactorizeConfig) -> DoubleArray:
+    assert training.item_exposure is not None
+    return np.asarray(training.item_exposure.astype(np.float64) ** s.exposure_power)
+
+
 def slow_fit(training: Training, hashes: Hashes, s: FactorizeConfig, b: BlendConfig) -> Slow:
     w = training.pairs.toarray().astype(np.float64)
-    n_users = len(w)
+    n_users, seen = len(w), np.broadcast_to(exposure_of(training, s), w.shape)
     g = np.array([features_of(p) for p in training.item_profiles.astype(np.float64)])
     profiles = [
         b.own_text_items * training.own_profiles[u].astype(np.float64)
@@ -178,7 +186,7 @@ def slow_fit(training: Training, hashes: Hashes, s: FactorizeConfig, b: BlendCon
 
     def users() -> DoubleArray:
         return solve_side(
-            w, y, s.text_weight * f @ user_map, s.alpha, strength=s.user_regularization,
+            w, seen, y, s.text_weight * f @ user_map, s.alpha, strength=s.user_regularization,
             power=s.user_frequency_power, fade=s.user_text_fade,
         )  # fmt: skip
 
@@ -200,7 +208,7 @@ def slow_fit(training: Training, hashes: Hashes, s: FactorizeConfig, b: BlendCon
         if s.text_weight:
             user_map = fit_user_map()
         y = solve_side(
-            w.T, x, s.text_weight * g @ item_map, s.alpha, strength=s.item_regularization,
+            w.T, seen.T, x, s.text_weight * g @ item_map, s.alpha, strength=s.item_regularization,
             power=s.item_frequency_power, fade=s.item_text_fade,
         )  # fmt: skip
         if s.text_weight:
@@ -240,7 +248,13 @@ def in_shards(
     by_item = training.pairs.T.tocsr()
     by_item.sort_indices()
     cuts = [als.cut_rows(rows.indptr.astype(np.int64), n_shards) for rows in (training.pairs, by_item)]
-    items = [item_shard(by_item[a:z], training.item_profiles[a:z], a, s) for a, z in cuts[1]]
+    exposure = training.item_exposure
+    items = [
+        item_shard(
+            by_item[a:z], training.item_profiles[a:z], a, s, None if exposure is None else exposure[a:z]
+        )
+        for a, z in cuts[1]
+    ]
     users = [
         user_shard(training.pairs[a:z], training.item_profiles, training.own_profiles[a:z], a, s, b)
         for a, z in cuts[0]
@@ -283,7 +297,8 @@ def test_a_fit_is_the_documented_updates(factorize: dict[str, Any], blending: Bl
     np.testing.assert_allclose(model.item_factors, slow.y, **tolerance)
     np.testing.assert_allclose(model.user_map, slow.user_map, **tolerance)
     hot = training.knows_item
-    np.testing.assert_allclose(model.item_gramian, slow.y[hot].T @ slow.y[hot], **tolerance)
+    weighed = slow.y[hot] * exposure_of(training, settings)[hot, None]
+    np.testing.assert_allclose(model.item_gramian, slow.y[hot].T @ weighed, **tolerance)
     np.testing.assert_allclose(sides.x, slow.x, **tolerance)
     np.testing.assert_allclose(settings.text_weight * sides.items.text_map, slow.item_map, **tolerance)
     np.testing.assert_allclose(sides.y, model.item_factors, atol=1e-6)
@@ -367,6 +382,7 @@ def test_the_order_of_users_and_items_changes_nothing() -> None:
         training.item_profiles[items],
         training.own_profiles[users],
         [],
+        None if training.item_exposure is None else training.item_exposure[items],
     )
     straight = fit(training, HASHES, settings, BENT_BLEND)
     moved = fit(shuffled, HASHES[items], settings, BENT_BLEND)
@@ -454,7 +470,7 @@ def slow_scores(training: Training, asked: Asked, model: FittedModel) -> DoubleA
     s, b = model.factorize, model.blending
     y, maps = model.item_factors.astype(np.float64), model.user_map.astype(np.float64)
     evidence = np.count_nonzero(training.pairs.toarray(), axis=0)
-    hot = evidence > 0
+    hot, seen = evidence > 0, exposure_of(training, s)
     scores = np.zeros((asked.history.shape[0], N_ITEMS))
     for u, weights in enumerate(asked.history.toarray().astype(np.float64)):
         words = b.own_text_items * asked.own_profiles[u] + b.query_items * asked.queries[u]
@@ -464,7 +480,7 @@ def slow_scores(training: Training, asked: Asked, model: FittedModel) -> DoubleA
         if n:
             lam = strength_of(n, s.user_regularization, s.user_frequency_power)
             matrix, right = (
-                y[hot].T @ y[hot] + lam * np.eye(s.n_factors),
+                y[hot].T @ (seen[hot, None] * y[hot]) + lam * np.eye(s.n_factors),
                 lam * share_of(n, s.user_text_fade) * x,
             )
             for weight, row in zip(weights, y, strict=True):
