@@ -57,8 +57,10 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     """Aggregate, decide what is held out, and write it, all away from the driver."""
     settings = config.split
     with progress.bar("aggregating pairs", 1) as advance:
-        arrivals, n_arrivals = _arrivals.options(num_returns=2).remote(layout)
-        with_moments = settings.kind == "time" or ray.get(n_arrivals) > 0
+        arrivals, known = _arrivals.options(num_returns=2).remote(layout)
+        told_of_arrivals = ray.get(known)
+        knows_arrivals = bool(told_of_arrivals["items_with_arrival"])
+        with_moments = settings.kind == "time" or knows_arrivals
         pairs, counted = _aggregate.options(num_returns=2).remote(layout, with_moments)
         n_pairs, n_cancelled = ray.get(counted)
         advance(1)
@@ -72,7 +74,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
     tasks: list[_Task] = [
         (_write_pairs, (layout, model, side, pairs, roles)) for model in models for side in sides
     ]
-    if ray.get(n_arrivals):
+    if knows_arrivals:
         exposed = [model for model in models if _is_exposed(model, settings)]
         tasks += [(_write_exposure, (layout, model, pairs, roles, arrivals)) for model in exposed]
     tasks += [(_write_held_out, (layout, which, pairs, roles)) for which in HELD_OUT]
@@ -88,7 +90,7 @@ def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[s
         "seed": settings.seed, "kind": settings.kind,
         "newcomers": {"validation": met_in_validation, "test": met_in_test},
         "newcomers_model": "newcomers" if settings.hides_users else "train",
-        "items_with_arrival": ray.get(n_arrivals),
+        **told_of_arrivals,
     }  # fmt: skip
     if incumbent is not None:
         report["newest"] = {"beside": incumbent.version, "pairs": facts.n_newest}
@@ -146,10 +148,10 @@ class _Facts:
 
 
 @ray.remote
-def _arrivals(layout: Layout) -> tuple[npt.NDArray[np.float64], int]:
-    """When items came, and of how many it is known."""
+def _arrivals(layout: Layout) -> tuple[npt.NDArray[np.float64], dict[str, object]]:
+    """When items came, and what is known of it."""
     arrivals = read_arrivals(layout)
-    return arrivals, int((~np.isnan(arrivals)).sum())
+    return arrivals.seconds, arrivals.summary()
 
 
 def _is_exposed(model: ModelName, config: SplitConfig) -> bool:

@@ -16,6 +16,8 @@ rated for the first time has not come on that day.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -34,10 +36,32 @@ DoubleArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.signedinteger]
 
 
-def read_arrivals(layout: Layout) -> DoubleArray:
-    """(I,) when items came, in seconds since 1970; NaN where nobody says it."""
+@dataclass(frozen=True)
+class Arrivals:
+    """When items came.
+
+    Attributes:
+        seconds: (I,) since 1970; NaN where nobody says it.
+        unreadable: what stands in `created_at` and is no date.
+
+    """
+
+    seconds: DoubleArray
+    unreadable: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, object]:
+        """For people: of how many items it is known, and what could not be read."""
+        said: dict[str, object] = {"items_with_arrival": int((~np.isnan(self.seconds)).sum())}
+        if self.unreadable:
+            said["created_at_unreadable"] = len(self.unreadable)
+            said["created_at_first_unreadable"] = self.unreadable[0]
+        return said
+
+
+def read_arrivals(layout: Layout) -> Arrivals:
+    """Of every item of a build."""
     found = [_created(pq.ParquetFile(path)) for path in part_paths(layout.tables / "items")]
-    arrivals = np.concatenate(found) if found else np.zeros(0)
+    arrivals = np.concatenate([part.seconds for part in found]) if found else np.zeros(0)
     told = Collected.read(layout)
     if told is not None and len(arrivals):
         said = told.table("items")
@@ -47,14 +71,20 @@ def read_arrivals(layout: Layout) -> DoubleArray:
         moments = said.column(SAID_AT).to_numpy()[rows >= 0]
         rows = rows[rows >= 0]
         arrivals[rows] = np.where(np.isnan(arrivals[rows]), moments, arrivals[rows])
-    return arrivals
+    return Arrivals(arrivals, tuple(text for part in found for text in part.unreadable))
 
 
-def _created(file: pq.ParquetFile) -> DoubleArray:
+def _created(file: pq.ParquetFile) -> Arrivals:
     if CREATED_AT not in file.schema_arrow.names:
-        return np.full(file.metadata.num_rows, np.nan)
-    read = date_seconds(file.read(columns=[CREATED_AT]).column(0))
-    return np.full(file.metadata.num_rows, np.nan) if read is None else read[0]
+        return Arrivals(np.full(file.metadata.num_rows, np.nan))
+    return created(file.read(columns=[CREATED_AT]).column(0))
+
+
+def created(column: pa.ChunkedArray) -> Arrivals:
+    """What a column says of when its items came."""
+    read = date_seconds(column)
+    seconds, wrong = read or (np.full(len(column), np.nan), column.is_valid().to_numpy())
+    return Arrivals(seconds, tuple(str(column[int(row)].as_py())[:40] for row in np.flatnonzero(wrong)))
 
 
 def exposure(arrivals: DoubleArray, items: IntArray, moments: DoubleArray) -> FloatArray:

@@ -317,6 +317,37 @@ def test_what_was_deleted_or_spoilt_is_made_again(copy: Path, small_data: Path, 
     assert kindling("recommend", "--out", copy, "--query", "tea", "-n", "2").status == 0
 
 
+def test_young_items_are_made_up_for_in_models_of_what_comes_next(
+    built: Path, tmp_path: Path, small_data: Path, small_config: Path
+) -> None:
+    """Not in those whose figures ask for pairs of the same past; and not where items have no dates."""
+    in_time, config = tmp_path / "out", tmp_path / "time.toml"
+    config.write_text(small_config.read_text() + '[split]\nkind = "time"\n')
+    options = ("--data", small_data, "--out", in_time, "--config", config, "--until-stage", "split")
+    assert (finished := kindling("build", *options)).status == 0, finished.err
+    assert not any(Layout(built).exposure(name).exists() for name in ("train", "newcomers"))
+    pairs_df = pd.read_parquet(small_data / "interactions.parquet")
+    born = pd.read_parquet(small_data / "items.parquet").set_index("item_id")["created_at"]
+    first_df = pairs_df.groupby(["user_id", "item_id"])["timestamp"].min()
+    for out, name in ((built, "full"), (in_time, "full"), (in_time, "train")):
+        ids = pq.read_table(Layout(out).ids("items")).column(0).to_pylist()
+        moments = np.sort(first_df)
+        if name == "train":
+            moments = moments[moments < read_json(Layout(out).split_report)["cuts"][0]]
+        since = len(moments) - np.searchsorted(moments, born[ids])
+        found = pq.read_table(Layout(out).exposure(name)).column(0).to_numpy()
+        np.testing.assert_allclose(found, np.maximum(since, 1) / len(moments), rtol=1e-6)
+        assert found.min() < 0.2
+        assert np.median(found) > 0.9
+    assert read_json(Layout(built).split_report)["items_with_arrival"] == 240
+    undated = Path(shutil.copytree(small_data, tmp_path / "undated"))
+    items_df = pd.read_parquet(undated / "items.parquet")
+    items_df.drop(columns="created_at").to_parquet(undated / "items.parquet")
+    options = ("--data", undated, "--out", in_time, "--config", config, "--until-stage", "split")
+    assert (finished := kindling("build", *options)).status == 0, finished.err
+    assert not Layout(in_time).exposure("full").exists()
+
+
 def test_rejects_are_kept_with_source_row_and_reason(
     tmp_path: Path, own_data: Path, small_config: Path
 ) -> None:

@@ -71,7 +71,13 @@ def test_an_arrival_is_read_as_it_is_written(tmp_path: Path, column: pa.Array, e
     for number, rows in enumerate((slice(0, 2), slice(2, 3))):
         part = pa.table({"item_id": ids[rows], "created_at": column[rows]})
         write_table(layout.tables / "items" / part_name(number), part)
-    np.testing.assert_array_equal(read_arrivals(layout), np.array(expected, dtype=float))
+    found = read_arrivals(layout)
+    np.testing.assert_array_equal(found.seconds, np.array(expected, dtype=float))
+    dated, there = (
+        int((~np.isnan(expected)).sum()),
+        len(column) - column.null_count - column.to_pylist().count(""),
+    )
+    assert found.summary().get("created_at_unreadable", 0) == there - dated
 
 
 def test_without_a_date_the_service_knows_when_it_was_told_of_an_item(tmp_path: Path) -> None:
@@ -87,7 +93,7 @@ def test_without_a_date_the_service_knows_when_it_was_told_of_an_item(tmp_path: 
         {"item_id": "of another build", "fields": "{}", "is_whole": True, "updated_at": 5.0},
     ]
     write_collected(layout, StorePoint("s", 0, 5), {"interactions": [], "users": [], "items": [said]})
-    np.testing.assert_array_equal(read_arrivals(layout), [1, 2, 8, NAN])
+    np.testing.assert_array_equal(read_arrivals(layout).seconds, [1, 2, 8, NAN])
 
 
 def test_it_is_kept_row_by_row_and_absent_where_nobody_wrote_it(tmp_path: Path) -> None:

@@ -282,6 +282,28 @@ def test_columns_that_say_nothing(validate: Validate) -> None:
     assert "column 'title'" not in told.said
 
 
+@pytest.mark.parametrize(
+    ("dates", "said"),
+    [
+        (("2026-01-31", "2026-02-01T10:00:00Z"), ""),
+        (("1769817600", "1769904000"), ""),
+        (("", "2026-01-31"), ""),
+        (("soon", "2026-01-31"), "1 items have no date in 'created_at', the first 'soon'"),
+        (
+            ("1769817600000", "1769904000000"),
+            "2 items have no date in 'created_at', the first '1769817600000'",
+        ),
+    ],
+)
+def test_dates_of_items_that_are_none(validate: Validate, dates: tuple[str, str], said: str) -> None:
+    told = validate(
+        items=f"item_id,title,created_at\ni1,A red cup,{dates[0]}\ni2,A pot,{dates[1]}\ni3,An old tin,\n"
+    )
+    assert told.is_fine, "a build takes such items for old"
+    assert said in told.said
+    assert ("created_at" in told.said) == bool(said)
+
+
 def test_other_marks_between_columns(validate: Validate) -> None:
     told = validate(items=ITEMS.replace(",", ";"), interactions=CLICKS.replace(",", ";"))
     assert not told.is_fine

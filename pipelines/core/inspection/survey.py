@@ -13,10 +13,22 @@ import pyarrow.compute as pc
 
 from pipelines.core.columns import string_values
 from pipelines.core.config import Config, DataConfig, EncoderConfig
+from pipelines.core.exposure import created
 from pipelines.core.importers.moments import seconds_of
 from pipelines.core.importers.scales import event_weights, rating_threshold
 from pipelines.core.inspection.heads import rename_hint
-from pipelines.core.schema import EVENT, ID_COLUMN, ITEM_ID, ROW, TEXT, TIMESTAMP, USER_ID, WEIGHT, TableName
+from pipelines.core.schema import (
+    CREATED_AT,
+    EVENT,
+    ID_COLUMN,
+    ITEM_ID,
+    ROW,
+    TEXT,
+    TIMESTAMP,
+    USER_ID,
+    WEIGHT,
+    TableName,
+)
 from pipelines.core.validate import Checked
 
 _SHOWN = 5
@@ -51,6 +63,7 @@ class Survey:
     texts: Counter[str] = field(default_factory=Counter)
     chinese: Counter[str] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    undated: list[str] = field(default_factory=list)
 
     def add(self, table: TableName, raw: pa.Table, checked: Checked) -> None:
         """Look at a chunk as it was read, with our names, and as it was checked."""
@@ -61,6 +74,8 @@ class Survey:
             self._interactions(raw, checked)
         elif table in ID_COLUMN and checked.table.num_rows:
             self._texts(table, checked.table)
+            if table == "items" and CREATED_AT in checked.table.column_names:
+                self.undated += created(checked.table.column(CREATED_AT)).unreadable
 
     def _constant(self, table: TableName, name: str, column: pa.ChunkedArray) -> None:
         seen = self.columns.setdefault((table, name), _Column(rows=0))
@@ -119,7 +134,7 @@ class Survey:
         """What is worth knowing, a sentence each; `items` and `users` are the ids of those tables."""
         return [
             *self._about_ids(items, users), *self._about_weights(), *self._about_moments(), *self._about_texts(),
-            *self._about_columns(), *self._about_language(),
+            *self._about_columns(), *self._about_arrivals(), *self._about_language(),
         ]  # fmt: skip
 
     def _about_ids(self, items: set[str], users: set[str]) -> list[str]:
@@ -197,6 +212,14 @@ class Survey:
                 value = "empty" if column.first in (None, "") else f"{str(column.first)[:60]!r}"
                 said.append(f"{table}: column '{name}' is {value} in all {column.rows} rows and says nothing")
         return said
+
+    def _about_arrivals(self) -> list[str]:
+        if not self.undated:
+            return []
+        return [
+            f"{len(self.undated)} items have no date in 'created_at', the first {self.undated[0]!r}; expected seconds "
+            "since 1970 or ISO 8601. They count as if they had always been there"
+        ]
 
     def _about_language(self) -> list[str]:
         share = self.chinese["items"] / max(self.texts["items"], 1)
