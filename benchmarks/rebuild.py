@@ -113,7 +113,7 @@ def objective(layout: Layout, config: Config) -> float:
     s, training = config.factorize, load_training(layout, "full")
     by_item = training.pairs.T.tocsr()
     by_item.sort_indices()
-    items, _, item_gram = item_shard(by_item, training.item_profiles, 0, s)
+    items, _, item_gram = item_shard(by_item, training.item_profiles, 0, s, training.item_exposure)
     users, _ = user_shard(training.pairs, training.item_profiles, training.own_profiles, 0, s, config.blend)
     x, y = hot_factors(layout, "user", users), hot_factors(layout, "item", items)
     rows = np.repeat(np.arange(users.n_rows), users.evidence)
@@ -124,7 +124,8 @@ def objective(layout: Layout, config: Config) -> float:
         ]
     )
     c, p = np.abs(users.confidences), users.confidences > 0
-    total = float(((x.T @ x) * (y.T @ y)).sum() + (c * (p - scores) ** 2 - scores**2).sum())
+    unseen = (x.T @ x) * als.gramian(y.astype(np.float32), items.exposure)
+    total = float(unseen.sum() + (c * (p - scores) ** 2 - scores**2).sum())
     # the map that is stored for items is the one for cold ones
     item_map = als.ridge_map(item_gram, als.map_cross(items, y.astype(np.float32)), s.item_ridge)
     user_map = read_tensors(layout.text_maps("full"))["user_map"] / s.text_weight
