@@ -5,9 +5,9 @@
 The generated shops of `exploration.py`: a quarter of the items has never been shown. Visitors find items by their own
 taste, new ones among them. Then everybody is asked again: what are ten items that they have not clicked on worth, in
 expected clicks over those of the ten best? A request solves a new item's factor from its first clicks and weighs the
-users' gramian, "everybody else did not want it", by w (docs/decisions/0023): the share of the users who were here, all
-of them in this page, but at most one over the mean number of users of an item. A build weighs it by e, the share of the
-interactions since an item came (docs/decisions/0031); e = 1 is plain ALS, to which no item is young.
+users' gramian, "everybody else did not want it", by w (docs/decisions/0023), in the service one over the mean number of
+users of an item. A build weighs it by e, the share of the interactions since an item came (docs/decisions/0031); e = 1
+is plain ALS, to which no item is young.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DoubleArray = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 KNOWN, FINDS = 10, 4
 """Items that each visitor has from before, none of them new, and those that they click on."""
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHARES = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """w."""
 SIZE = Size(visitors=600)
 
@@ -58,7 +58,7 @@ def measure(world: World, seed: int) -> dict[str, tuple[float, float]]:
     for share in SHARES:
         late = with_first_clicks(world, built, rows_of(world, built, clicks), met(world, share))
         found[f"by a request, w = {share:g}"] = worth(world, late, clicks)
-    own = weight_of_others(world.n_users, world.n_users, built.model.item_evidence)
+    own = weight_of_others(built.model.item_evidence)
     late = with_first_clicks(world, built, rows_of(world, built, clicks), met(world, own))
     found["by a request, w as the service has it"] = worth(world, late, clicks)
     for share in SHARES:

@@ -228,7 +228,7 @@ def _with_new(model: Recommender, tables: _Tables, is_shown: BoolArray) -> tuple
         StoredItem(item, change, {n: v for n, v in fields.items() if n in columns}, True, 0.0)
         for change, (item, fields) in enumerate(tables.fields(np.flatnonzero(unknown & is_shown)), 1)
     ]
-    model = model.with_late(LateItems(model).make(new, {}, 0.0))
+    model = model.with_late(LateItems(model).make(new, {}))
     return model, sum(item.item_id not in model.catalogue for item in new)
 
 

@@ -7,9 +7,10 @@ the row solve that users are folded in by, with the sides exchanged:
 
     H = w X'X + sum_S (c - 1) x x' + lam I        y = H^-1 (lam s B g + sum_{wanted} c x)
 
-X'X says that everybody else did not want it. Of those who were never asked, that is not known. w is the share of the
-version's users who have been here since, but no more than an item needs, in the mean, for one user who wants it: to be
-here is not to have seen everything that is new (benchmarks/young_items.py).
+X'X says that everybody else did not want it. Of those who were never asked, that is not known. w is the share of users
+that an item takes, in the mean, for one who wants it: a first click is worth what a click is worth. The share of who
+has been here since is no measure of who has seen an item, and of an item of this hour next to nothing, which would show
+it to everybody (benchmarks/young_items.py, docs/decisions/0023).
 """
 
 from __future__ import annotations
@@ -56,19 +57,17 @@ class LateItems:
     def __init__(self, model: Recommender) -> None:
         """Of a version without late items."""
         self._model = model
+        self._others = weight_of_others(model.catalogue.evidence())
         self._columns = own_columns(model.catalogue.bundle.table, model.config)
         self._rows: dict[str, tuple[int, Row | None]] = {}
         self._profiles: dict[str, tuple[str, FloatArray]] = {}
 
-    def make(
-        self, changes: Iterable[StoredItem], touched: Mapping[str, FirstEvents], share_here: float
-    ) -> Items | None:
+    def make(self, changes: Iterable[StoredItem], touched: Mapping[str, FirstEvents]) -> Items | None:
         """The rows that `Catalogue.with_late` takes; None where nothing differs from the bundle.
 
         Args:
             changes: the last change of each item.
             touched: first events of items without behaviour in this version, changed or not.
-            share_here: w, see `weight_of_others`.
 
         """
         model, bundle = self._model, self._model.catalogue
@@ -85,7 +84,7 @@ class LateItems:
                 factors[k] = bundle.factors(bundle.rows_of([item_id]))[0]
             elif item_id in touched:
                 weights = touched[item_id].weights
-                factors[k] = _solve(model, profiles[k], touched[item_id], share_here)
+                factors[k] = _solve(model, profiles[k], touched[item_id], self._others)
                 row |= {N_INTERACTIONS: len(weights), N_WANTED: int(np.count_nonzero(weights > 0))}
         table = pa.Table.from_pylist(list(rows.values()), schema=bundle.bundle.table.schema)
         evidence, wanted = (table.column(name).to_numpy() for name in (N_INTERACTIONS, N_WANTED))
@@ -133,30 +132,24 @@ class LateItems:
         return np.stack([self._profiles[item_id][1] for item_id in rows])
 
 
-def weight_of_others(n_here: int, n_users: int, evidence: npt.NDArray[np.int64]) -> float:
-    """Of how many of a version's users it counts that they did not touch an item that is new since.
+def weight_of_others(evidence: npt.NDArray[np.int64]) -> float:
+    """W: of what share of a version's users it counts that they did not touch an item that is new since.
 
     Args:
-        n_here: users who have been here since.
-        n_users: of the version.
         evidence: (I,) users who touched each of its items.
-
-    Returns:
-        w, as a share of the users.
 
     """
     touched = evidence[evidence > 0]
-    most = 1.0 / float(touched.mean()) if len(touched) else 1.0
-    return min(most, n_here / max(1, n_users))
+    return 1.0 / float(touched.mean()) if len(touched) else 1.0
 
 
-def _solve(model: Recommender, profile: FloatArray, events: FirstEvents, share_here: float) -> FloatArray:
+def _solve(model: Recommender, profile: FloatArray, events: FirstEvents, others: float) -> FloatArray:
     n, fit = np.array([len(events.weights)], dtype=np.int32), model.config.factorize
     lam = row_regularization(n, fit.item_regularization, fit.item_frequency_power)
     nothing = np.zeros((0, len(profile)))
     solved = fold_in(
         Profile(profile[None].astype(np.float64), nothing), model.item_map, events.factors,
-        confidences(events.weights, fit.alpha), np.asarray(share_here * model.user_gramian), float(lam[0]),
+        confidences(events.weights, fit.alpha), np.asarray(others * model.user_gramian), float(lam[0]),
         float(prior_share(n, fit.item_text_fade)[0]), split=False,
     )  # fmt: skip
     return np.asarray(solved.total, dtype=np.float32)

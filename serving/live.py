@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from serving.late import FirstEvents, LateItems, weight_of_others
+from serving.late import FirstEvents, LateItems
 from serving.recommender import Recommender
 from serving.repeating import Repeating
 from serving.requests import Event, Request
@@ -27,7 +27,7 @@ _AT_ONCE = 5000
 _MOST_EVENTS = 200
 """Of an item, the newest, that its factor is solved from; who has more waits for a build to count them all."""
 _AGAIN_SECONDS = 60.0
-"""After which all first events are looked at again: their users have done other things, and more users have come."""
+"""After which all first events are looked at again: their users have done other things."""
 log = logging.getLogger(__name__)
 
 
@@ -89,7 +89,7 @@ class _View:
         self._model = base
         known = base.store_point.of(store.store_id)
         self._change = known.items
-        self._seq = self._built_to = known.events
+        self._seq = known.events
         self._changes: dict[str, StoredItem] = {}
         self._touched: dict[str, FirstEvents] = {}
         self._last_forgotten = 0.0
@@ -97,7 +97,6 @@ class _View:
         self._is_changed = False
         self._to_solve: set[str] = set()
         self._unknown: set[str] = set()
-        self._share_here = 0.0
         self._all_solved_at, self._all_solved_to = -np.inf, 0
 
     def read(self) -> Recommender:
@@ -112,7 +111,7 @@ class _View:
         if self._to_solve:
             self._solve()
         if self._to_solve or self._is_changed:
-            late = self._late.make(self._changes.values(), self._touched, self._share_here)
+            late = self._late.make(self._changes.values(), self._touched)
             self._model = self.base.with_late(late)
         self._to_solve, self._is_changed, self._last_forgotten = set(), False, last_forgotten
         return self._model
@@ -146,7 +145,7 @@ class _View:
 
     def _solve(self) -> None:
         """Who touched these items, folded in while late items stand where their texts place them."""
-        placed = self.base.with_late(self._late.make(self._changes.values(), {}, 0.0))
+        placed = self.base.with_late(self._late.make(self._changes.values(), {}))
         known = [item for item in self._to_solve if item in placed.catalogue]
         self._unknown |= self._to_solve.difference(known)
         for item_id in self._to_solve:
@@ -183,12 +182,9 @@ class _View:
         return {user: weight for user, weight in found.items() if weight}
 
     def _is_long_ago(self) -> bool:
-        """Whether all first events are to be looked at again; if so, counts users, which takes long, and notes when."""
+        """Whether all first events are to be looked at again; if so, notes when."""
         now = time.monotonic()
         if now - self._all_solved_at < _AGAIN_SECONDS or self._seq == self._all_solved_to:
             return False
-        self._share_here = weight_of_others(
-            self._store.n_users(self._built_to), self.base.n_users, self.base.catalogue.evidence()
-        )
         self._all_solved_at, self._all_solved_to = now, self._seq
         return True

@@ -18,7 +18,6 @@ from sqlalchemy import (
     Row,
     bindparam,
     delete,
-    func,
     select,
     text,
     update,
@@ -61,7 +60,6 @@ _NEWEST_OF = (
     .order_by(events.c.seq.desc())
     .limit(bindparam("most"))
 )
-_N_USERS = select(func.count(func.distinct(events.c.user_id))).where(events.c.seq > bindparam("seq"))
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(7310034283826791012)")
 _SAID = select(users.c.user_id, users.c.description).where(users.c.user_id.in_(_wanted))
 _GONE = select(forgotten.c.user_hash, forgotten.c.forgotten_at).where(forgotten.c.user_hash.in_(_wanted))
@@ -286,11 +284,6 @@ class Store:
                 rows = connection.execute(_NEWEST_OF, {"item_id": item_id, "most": most}).all()
                 found[item_id] = [_event(row) for row in reversed(rows)]
         return found
-
-    def n_users(self, seq: int) -> int:
-        """How many users have events with numbers above `seq`."""
-        with self._engine.connect() as connection:
-            return int(connection.execute(_N_USERS, {"seq": seq}).scalar_one())
 
     def read_from(self, seq: int, most: int) -> Iterator[StoredEvent]:
         """At most so many events with numbers above `seq`, in their order."""

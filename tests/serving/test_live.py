@@ -56,12 +56,9 @@ def ids(model: Recommender, **asked: object) -> list[str]:
     return [item.item_id for item in model.recommend(Request(**asked))]  # type: ignore[arg-type]
 
 
-def test_who_was_here_has_not_seen_everything() -> None:
-    evidence = np.array([0, 4, 6, 0])
-    assert weight_of_others(10, 100, evidence) == 0.1
-    assert weight_of_others(90, 100, evidence) == 0.2, "one in five users for one who wants it"
-    assert weight_of_others(90, 100, np.zeros(3, dtype=np.int64)) == 0.9
-    assert weight_of_others(0, 0, evidence) == 0.0
+def test_a_first_click_is_worth_what_a_click_is_worth() -> None:
+    assert weight_of_others(np.array([0, 4, 6, 0])) == 0.2, "one in five users for one who wants it"
+    assert weight_of_others(np.array([1, 0])) == weight_of_others(np.zeros(3, dtype=np.int64)) == 1.0
 
 
 def test_a_new_item_is_found_by_its_text(
@@ -265,8 +262,8 @@ def test_the_solve_of_an_item_is_exact(
     share = 1 / (1 + 3 / fit.item_text_fade) if fit.item_text_fade else 1.0
     profile = model.catalogue.profiles(model.catalogue.rows_of([item]))
     prior = share * (features(profile)[0].astype(np.float64) @ model.item_map)
-    here = min(1.0, 3 / len(shop.user_ids))
-    precision = here * model.user_gramian + (x.T * (c - 1)) @ x + lam * np.eye(len(prior))
+    others = weight_of_others(model.catalogue.evidence())
+    precision = others * model.user_gramian + (x.T * (c - 1)) @ x + lam * np.eye(len(prior))
     expected = np.linalg.solve(precision, lam * prior + (c * (weights > 0)) @ x)
     np.testing.assert_allclose(
         live().catalogue.factors(live().catalogue.rows_of([item]))[0], expected, rtol=1e-4, atol=1e-5
