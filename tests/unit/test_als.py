@@ -1,4 +1,4 @@
-"""Row solves, maps and cuts of ALS against dense solves, `implicit` itself and known answers.
+"""Row solves of ALS against dense solves, `implicit` itself and known answers.
 
 Dimensions as in `als`: U users, I items, F factors, D text dimensions plus the constant.
 """
@@ -6,12 +6,10 @@ Dimensions as in `als`: U users, I items, F factors, D text dimensions plus the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
@@ -20,80 +18,19 @@ from implicit.cpu import _als
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
-from pipelines.core import als, blend, row_solver
+from pipelines.core import als, row_solver
 from pipelines.core.als import RowShard
 from pipelines.core.errors import ConfigError
-from pipelines.core.pairs import row_shard, text_sums, wanted_counts
-
-FloatArray = npt.NDArray[np.float32]
-DoubleArray = npt.NDArray[np.float64]
-
-ALPHA = 5.0
-
-
-def normal(rng: np.random.Generator, *shape: int) -> FloatArray:
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def random_weights(rng: np.random.Generator, n: int, m: int, density: float = 0.2) -> sp.csr_matrix:
-    """(n, m) weights between -3 and 3, most of them above zero; some rows are likely empty."""
-    mask = rng.random((n, m)) < density
-    mask[:: max(n // 3, 1)] = False
-    weights = np.where(rng.random((n, m)) < 0.25, -1, 1) * rng.uniform(0.2, 3, (n, m))
-    return sp.csr_matrix(np.where(mask, weights, 0).astype(np.float32))
-
-
-def bare_shard(weights: sp.csr_matrix, alpha: float = ALPHA) -> RowShard:
-    nothing = np.zeros((weights.shape[0], 1), dtype=np.float32)
-    return row_shard(weights, 0, nothing, nothing, alpha)
-
-
-def dense_solve(
-    shard: RowShard, opposite: FloatArray, prior: FloatArray, regularization: float | DoubleArray
-) -> DoubleArray:
-    """Each row's minimiser, as a weighted least squares over every opposite row, observed or not."""
-    y = opposite.astype(np.float64)
-    strengths = np.broadcast_to(np.asarray(regularization, dtype=np.float64), (shard.n_rows,))
-    n_factors = y.shape[1]
-    solved = np.zeros((shard.n_rows, n_factors))
-    for row in range(shard.n_rows):
-        confidence, wanted = np.ones(len(y)), np.zeros(len(y))
-        for entry in range(shard.indptr[row], shard.indptr[row + 1]):
-            confidence[shard.indices[entry]] = abs(shard.confidences[entry])
-            wanted[shard.indices[entry]] = shard.confidences[entry] > 0
-        if shard.indptr[row] < shard.indptr[row + 1]:
-            root = np.sqrt(confidence)
-            pull = np.sqrt(strengths[row])
-            left = np.concatenate([root[:, None] * y, pull * np.eye(n_factors)])
-            right = np.concatenate([root * wanted, pull * prior[row].astype(np.float64)])
-            solved[row] = np.linalg.lstsq(left, right, rcond=None)[0]
-    return solved
-
-
-@dataclass(frozen=True)
-class Case:
-    """One half-step to solve."""
-
-    shard: RowShard
-    opposite: FloatArray
-    prior: FloatArray
-    regularization: float
-
-    @property
-    def gramian(self) -> DoubleArray:
-        """Of the opposite side."""
-        return als.gramian(self.opposite)
-
-    @property
-    def expected(self) -> DoubleArray:
-        """The slow solution."""
-        return dense_solve(self.shard, self.opposite, self.prior, self.regularization)
-
-
-def make_case(seed: int, n: int = 23, m: int = 31, n_factors: int = 6, regularization: float = 3.0) -> Case:
-    rng = np.random.default_rng(seed)
-    shard = bare_shard(random_weights(rng, n, m))
-    return Case(shard, normal(rng, m, n_factors), normal(rng, n, n_factors), regularization)
+from tests.unit.als_cases import (
+    ALPHA,
+    Case,
+    FloatArray,
+    bare_shard,
+    dense_solve,
+    make_case,
+    normal,
+    random_weights,
+)
 
 
 def test_confidence_is_one_plus_alpha_times_weight_and_negative_for_a_dislike() -> None:
@@ -538,74 +475,6 @@ def confident_pairs(weights: sp.csr_matrix) -> sp.csr_matrix:
     confident = weights.copy()
     confident.data = als.confidences(weights.data, ALPHA)
     return confident
-
-
-def random_problem(seed: int) -> tuple[sp.csr_matrix, FloatArray, FloatArray]:
-    rng = np.random.default_rng(seed)
-    own = blend.normalize(normal(rng, 50, 5))
-    own[::4] = 0  # users without a text of their own
-    return random_weights(rng, 50, 35), blend.normalize(normal(rng, 35, 5)), own
-
-
-def test_maps_are_a_ridge_regression_over_single_texts() -> None:
-    """One row per wanted pair, written out: the item's text, and the user's own words where there are any."""
-    rng = np.random.default_rng(11)
-    weights, item_text, own_text = random_problem(11)
-    features, own = blend.features(item_text), blend.own_features(own_text)
-    x, y = normal(rng, 50, 6), normal(rng, 35, 6)
-    counts = wanted_counts(weights.T.tocsr())
-    user_shard = row_shard(weights, 0, features[:0], text_sums(weights, features, own), ALPHA)
-    item_shard = row_shard(weights.T.tocsr(), 0, features, features * counts[:, None], ALPHA)
-    item_gram = als.map_gram(features, counts)
-    user_gram = item_gram + als.map_gram(own, wanted_counts(weights))
-
-    user_rows, user_targets, item_rows, item_targets = [], [], [], []
-    for u, i in zip(*weights.nonzero(), strict=True):
-        if weights[u, i] > 0:
-            user_rows.append(np.append(item_text[i], 1))
-            user_targets.append(x[u])
-            item_rows.append(np.append(item_text[i], 1))
-            item_targets.append(y[i])
-            if own_text[u].any():
-                user_rows.append(np.append(own_text[u], 1))
-                user_targets.append(x[u])
-    for rows, targets, found in [
-        (user_rows, user_targets, als.ridge_map(user_gram, als.map_cross(user_shard, x), 0.7)),
-        (item_rows, item_targets, als.ridge_map(item_gram, als.map_cross(item_shard, y), 0.7)),
-    ]:
-        left = np.concatenate([np.array(rows, dtype=np.float64), np.sqrt(0.7) * np.eye(6)])
-        right = np.concatenate([np.array(targets, dtype=np.float64), np.zeros((6, 6))])
-        expected = np.linalg.lstsq(left, right, rcond=None)[0]
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_a_map_without_any_evidence_is_zero() -> None:
-    nothing = np.zeros((3, 3))
-    np.testing.assert_array_equal(als.ridge_map(nothing, nothing[:, :2], 1.0), np.zeros((3, 2)))
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 12))
-def test_cuts_cover_every_row_once_and_balance_the_pairs(counts: list[int], n_shards: int) -> None:
-    indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
-    cuts = als.cut_rows(indptr, n_shards)
-    assert 1 <= len(cuts) <= n_shards
-    assert cuts[0][0] == 0
-    assert cuts[-1][1] == len(counts)
-    assert all(left[1] == right[0] for left, right in pairwise(cuts))
-    if counts:
-        assert all(start < stop for start, stop in cuts)
-        heaviest = max(counts) + 1
-        fair = (sum(counts) + len(counts)) / n_shards
-        assert all(sum(counts[a:b]) + b - a <= fair + heaviest for a, b in cuts)
-
-
-def test_no_rows_make_one_empty_shard() -> None:
-    assert als.cut_rows(np.zeros(1, dtype=np.int64), 4) == [(0, 0)]
-
-
-def test_equal_rows_are_cut_into_equal_shards() -> None:
-    assert als.cut_rows(np.arange(0, 90, 3), 3) == [(0, 10), (10, 20), (20, 29)]
 
 
 def test_a_hopeless_regularization_is_a_clear_message() -> None:
