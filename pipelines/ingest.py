@@ -27,7 +27,7 @@ import ray
 
 from pipelines.cleaning import EntityTask, PairTask, ToldTask, staged
 from pipelines.core import tables
-from pipelines.core.collected import Collected
+from pipelines.core.collected import SAID_AT, Collected
 from pipelines.core.config import Config
 from pipelines.core.enough import problems
 from pipelines.core.errors import InputError
@@ -35,7 +35,7 @@ from pipelines.core.forgetting import Forgotten
 from pipelines.core.layout import Layout
 from pipelines.core.left_out import LeftOut
 from pipelines.core.readers import Chunk, SourceFile, cut_chunks, find_files
-from pipelines.core.schema import REJECTS, TABLES, TableName
+from pipelines.core.schema import ITEM_ID, REJECTS, TABLES, TableName
 from pipelines.core.storage import part_name, part_paths, write_json, write_table
 from pipelines.core.told import tell_items, tell_users
 from pipelines.core.vectors import VectorLengths
@@ -139,6 +139,10 @@ def _tell(
     counts, rejects = tell_items(paths, target, told, written, config)
     if rejects.num_rows:
         write_table(layout.rejects / "items" / "told.parquet", rejects)
+    if target.is_file():
+        ids = pq.read_table(target, columns=[ITEM_ID]).column(ITEM_ID)
+        said = told.table("items").select([ITEM_ID, SAID_AT])
+        write_table(layout.announced, said.filter(pc.is_in(said.column(ITEM_ID), value_set=ids)))
     return dict(counts)
 
 

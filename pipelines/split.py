@@ -48,9 +48,9 @@ _QUERY_CHARS = 80
 
 
 def fingerprint(config: Config, layout: Layout, data: str) -> str:  # noqa: ARG001 - one shape for all stages
-    """The version that a rebuild is compared with; nothing in a plain build."""
+    """The version that a rebuild is compared with; and that exposure is written, which earlier programs did not."""
     incumbent = Incumbent.read(layout)
-    return "" if incumbent is None else incumbent.version
+    return "exposure" if incumbent is None else f"exposure {incumbent.version}"
 
 
 def run(config: Config, layout: Layout, data: str, progress: Progress) -> dict[str, object]:  # noqa: ARG001 - one shape for all stages

@@ -7,10 +7,10 @@ the row solve that users are folded in by, with the sides exchanged:
 
     H = w X'X + sum_S (c - 1) x x' + lam I        y = H^-1 (lam s B g + sum_{wanted} c x)
 
-X'X says that everybody else did not want it. Of those who were never asked, that is not known. w is the share of users
-that an item takes, in the mean, for one who wants it: a first click is worth what a click is worth. The share of who
-has been here since is no measure of who has seen an item, and of an item of this hour next to nothing, which would show
-it to everybody (benchmarks/young_items.py, docs/decisions/0023).
+X'X says that everybody else did not want it. Of those who were never asked, that is not known. w is 1 / n, where n
+users touch an item in the mean, so that the first is worth what each of them is worth. The share of who has been here
+since is no measure of who has seen an item, and of an item of this hour next to nothing, which would show it to
+everybody (benchmarks/young_items.py, docs/decisions/0023).
 """
 
 from __future__ import annotations

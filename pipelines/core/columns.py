@@ -157,7 +157,7 @@ def number_values(column: pa.ChunkedArray, name: str, rejects: Rejects) -> npt.N
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
     texts = string_values(column)
-    numbers = _written_numbers(texts)
+    numbers = written_numbers(texts)
     # a word for not-a-number is present and wrong, unlike an empty cell
     odd = np.flatnonzero(np.isnan(numbers) & _present(texts))
     named = pd.Series(_strings(texts, odd), dtype=object).str.strip().str.lower()
@@ -172,7 +172,7 @@ _PLAIN_NUMBER = r"^-?([0-9]{1,15}|[0-9]{1,10}\.[0-9]{1,5})$"
 """No more than 15 digits: whoever reads these finds the same number."""
 
 
-def _written_numbers(texts: pa.Array) -> npt.NDArray[np.float64]:
+def written_numbers(texts: pa.Array) -> npt.NDArray[np.float64]:
     """What is written, NaN where nothing is or no number. Arrow reads plain decimals, pandas what is left."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_NUMBER), False)
     numbers = pc.if_else(plain, texts, pa.scalar(None, pa.string())).cast(pa.float64())
@@ -222,7 +222,7 @@ def arrow_seconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _written_seconds(column: pa.ChunkedArray, rejects: Rejects) -> npt.NDArray[np.float64]:
     texts = one_array(column)
-    seconds = _written_numbers(texts)
+    seconds = written_numbers(texts)
     rest = np.flatnonzero(np.isnan(seconds) & _present(texts))
     if len(rest):
         written = pd.Series(_strings(texts, rest), dtype=object)

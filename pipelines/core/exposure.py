@@ -3,7 +3,7 @@
 To a factorization a pair that was not observed is "not wanted", with weight 1. Of an item that came yesterday almost
 all who were ever here have never had the chance. So such a pair of item i weighs
 
-    e_i = (interactions since item i came) / (all interactions)
+    e_i = (interactions since item i came) / (all interactions)         of a user with an item, by their first
 
 like the weights that missing data has in He et al. 2016, there by popularity. e is 1 for an item that has always been
 there and grows back to 1 as an item ages. Without it a young item starts out as one that nobody wants, and every build
@@ -21,10 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.core.collected import SAID_AT, Collected
+from pipelines.core.collected import SAID_AT
 from pipelines.core.dates import date_seconds
 from pipelines.core.ids import row_numbers
 from pipelines.core.layout import Layout, ModelName
@@ -42,19 +41,20 @@ class Arrivals:
 
     Attributes:
         seconds: (I,) since 1970; NaN where nobody says it.
-        unreadable: what stands in `created_at` and is no date.
+        n_unreadable: items whose `created_at` is no date.
+        example: what stands there in the first of them.
 
     """
 
     seconds: DoubleArray
-    unreadable: tuple[str, ...] = ()
+    n_unreadable: int = 0
+    example: str = ""
 
     def summary(self) -> dict[str, object]:
         """For people: of how many items it is known, and what could not be read."""
         said: dict[str, object] = {"items_with_arrival": int((~np.isnan(self.seconds)).sum())}
-        if self.unreadable:
-            said["created_at_unreadable"] = len(self.unreadable)
-            said["created_at_first_unreadable"] = self.unreadable[0]
+        if self.n_unreadable:
+            said |= {"created_at_unreadable": self.n_unreadable, "created_at_first_unreadable": self.example}
         return said
 
 
@@ -62,16 +62,13 @@ def read_arrivals(layout: Layout) -> Arrivals:
     """Of every item of a build."""
     found = [_created(pq.ParquetFile(path)) for path in part_paths(layout.tables / "items")]
     arrivals = np.concatenate([part.seconds for part in found]) if found else np.zeros(0)
-    told = Collected.read(layout)
-    if told is not None and len(arrivals):
-        said = told.table("items")
-        said = said.filter(pc.and_(said.column("is_whole"), pc.is_valid(said.column("fields"))))
+    if layout.announced.is_file():
+        said = pq.read_table(layout.announced)
         ids = pq.read_table(layout.ids("items")).column(ITEM_ID).combine_chunks()
         rows = row_numbers(said.column(ITEM_ID), ids)
-        moments = said.column(SAID_AT).to_numpy()[rows >= 0]
-        rows = rows[rows >= 0]
-        arrivals[rows] = np.where(np.isnan(arrivals[rows]), moments, arrivals[rows])
-    return Arrivals(arrivals, tuple(text for part in found for text in part.unreadable))
+        arrivals[rows] = np.where(np.isnan(arrivals[rows]), said.column(SAID_AT).to_numpy(), arrivals[rows])
+    examples = [part.example for part in found if part.n_unreadable]
+    return Arrivals(arrivals, sum(part.n_unreadable for part in found), next(iter(examples), ""))
 
 
 def _created(file: pq.ParquetFile) -> Arrivals:
@@ -84,7 +81,8 @@ def created(column: pa.ChunkedArray) -> Arrivals:
     """What a column says of when its items came."""
     read = date_seconds(column)
     seconds, wrong = read or (np.full(len(column), np.nan), column.is_valid().to_numpy())
-    return Arrivals(seconds, tuple(str(column[int(row)].as_py())[:40] for row in np.flatnonzero(wrong)))
+    rows = np.flatnonzero(wrong)
+    return Arrivals(seconds, len(rows), str(column[int(rows[0])].as_py())[:40] if len(rows) else "")
 
 
 def exposure(arrivals: DoubleArray, items: IntArray, moments: DoubleArray) -> FloatArray:
@@ -92,18 +90,19 @@ def exposure(arrivals: DoubleArray, items: IntArray, moments: DoubleArray) -> Fl
 
     Args:
         arrivals: (I,) seconds; NaN where it is not known.
-        items: (n,) of the interactions that are learnt from.
-        moments: (n,) when they were; NaN where it is not known.
+        items: (n,) of the pairs that are learnt from.
+        moments: (n,) of the first interaction of each; NaN where it is not known, which is taken for as long ago as the
+            first of all.
 
     """
+    if np.isnan(moments).all():
+        return np.ones(len(arrivals), dtype=np.float32)
+    moments = np.where(np.isnan(moments), np.nanmin(moments), moments)
     first = arrivals.copy()
     np.fmin.at(first, items, np.where(np.isnan(arrivals[items]), np.nan, moments))
-    dated = np.sort(moments[~np.isnan(moments)])
-    if not len(dated):
-        return np.ones(len(arrivals), dtype=np.float32)
-    since = len(dated) - np.searchsorted(dated, first, side="left")
+    since = len(moments) - np.searchsorted(np.sort(moments), first, side="left")
     # of an item that nothing has happened since, as many as if the last interaction had been after it
-    return np.where(np.isnan(first), 1.0, np.maximum(since, 1) / len(dated)).astype(np.float32)
+    return np.where(np.isnan(first), 1.0, np.maximum(since, 1) / len(moments)).astype(np.float32)
 
 
 def write_exposure(layout: Layout, model: ModelName, values: FloatArray) -> None:

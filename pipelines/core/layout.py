@@ -131,6 +131,11 @@ class Layout:
         return self.stage("ingest") / f"{table}_ids.parquet"
 
     @property
+    def announced(self) -> Path:
+        """Parquet: items that the service alone was told of, and when; absent where there are none."""
+        return self.stage("ingest") / "announced.parquet"
+
+    @property
     def ingest_report(self) -> Path:
         """Counts of rows read, kept and rejected, by reason."""
         return self.stage("ingest") / "report.json"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
-from pipelines.core.collected import StorePoint, write_collected
 from pipelines.core.config import BlendConfig, FactorizeConfig
 from pipelines.core.exposure import exposure, read_arrivals, read_exposure, write_exposure
 from pipelines.core.ids import hash_ids
@@ -43,11 +41,12 @@ def test_exposure_is_the_share_of_the_interactions_since_an_item_came(
     np.testing.assert_allclose(found, expected)
 
 
-def test_interactions_without_a_moment_are_no_evidence_and_without_any_all_is_as_ever() -> None:
-    items = np.array([0, 1, 1, 0])
-    found = exposure(np.array([0.0, 15.0]), items, np.array([10.0, NAN, 20.0, NAN]))
-    np.testing.assert_allclose(found, [1, 0.5])
-    np.testing.assert_array_equal(exposure(np.array([0.0, 15.0]), items, np.full(4, NAN)), 1)
+def test_interactions_without_a_moment_are_as_old_as_the_first_and_without_any_all_is_as_ever() -> None:
+    """Tables without timestamps beside dated events of the service: who is in the tables was there before."""
+    items = np.array([0, 0, 1, 1, 2])
+    found = exposure(np.array([15.0, 15.0, 15.0, 5.0]), items, np.array([NAN, NAN, 10.0, 20.0, 20.0]))
+    np.testing.assert_allclose(found, [1, 1, 0.4, 1])
+    np.testing.assert_array_equal(exposure(np.array([0.0, 15.0, NAN]), items, np.full(5, NAN)), 1)
     np.testing.assert_array_equal(exposure(np.array([5.0]), items[:0], np.zeros(0)), 1)
 
 
@@ -57,6 +56,10 @@ def test_interactions_without_a_moment_are_no_evidence_and_without_any_all_is_as
         (pa.array([5.0, None, 7.0]), [5, NAN, 7]),
         (pa.array([5, 6, None]), [5, 6, NAN]),
         (pa.array(["1970-01-01T00:00:05Z", "", "soon"]), [5, NAN, NAN]),
+        (pa.array(["1776189944", " 2026-04-14 ", "1776189944.5"]), [1776189944, 1776124800, 1776189944.5]),
+        (pa.array(["20260414", "1776189944000", None]), [1776124800, NAN, NAN]),
+        (pa.array([20260414, 2026, 1776189944]), [NAN, NAN, 1776189944]),  # neither is a moment of 1970
+        (pa.array([float("inf"), -1e15, -5.0]), [NAN, NAN, -5]),
         (pa.array([5_000, None, 7_000], pa.timestamp("ms", "UTC")), [5, NAN, 7]),
         (pa.array([1, 0, None], pa.date32()), [86_400, 0, NAN]),
         (pa.array([1_790_000_000_000, 6, 7]), [NAN, 6, 7]),  # milliseconds
@@ -73,26 +76,17 @@ def test_an_arrival_is_read_as_it_is_written(tmp_path: Path, column: pa.Array, e
         write_table(layout.tables / "items" / part_name(number), part)
     found = read_arrivals(layout)
     np.testing.assert_array_equal(found.seconds, np.array(expected, dtype=float))
-    dated, there = (
-        int((~np.isnan(expected)).sum()),
-        len(column) - column.null_count - column.to_pylist().count(""),
-    )
+    dated = int((~np.isnan(expected)).sum())
+    there = sum(value not in (None, "") for value in column.to_pylist())
     assert found.summary().get("created_at_unreadable", 0) == there - dated
 
 
 def test_without_a_date_the_service_knows_when_it_was_told_of_an_item(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    table = pa.table({"item_id": ["old", "dated", "told", "priced"], "created_at": [1.0, 2.0, None, None]})
+    table = pa.table({"item_id": ["old", "dated", "told", "undated"], "created_at": [1.0, 2.0, None, None]})
     write_table(layout.tables / "items" / part_name(0), table)
     write_table(layout.ids("items"), table.select(["item_id"]))
-    said: list[dict[str, Any]] = [
-        {"item_id": "dated", "fields": "{}", "is_whole": True, "updated_at": 9.0},
-        {"item_id": "told", "fields": "{}", "is_whole": True, "updated_at": 8.0},
-        {"item_id": "priced", "fields": "{}", "is_whole": False, "updated_at": 7.0},
-        {"item_id": "withdrawn", "fields": None, "is_whole": True, "updated_at": 6.0},
-        {"item_id": "of another build", "fields": "{}", "is_whole": True, "updated_at": 5.0},
-    ]
-    write_collected(layout, StorePoint("s", 0, 5), {"interactions": [], "users": [], "items": [said]})
+    write_table(layout.announced, pa.table({"item_id": ["told", "dated"], "updated_at": [8.0, 9.0]}))
     np.testing.assert_array_equal(read_arrivals(layout).seconds, [1, 2, 8, NAN])
 
 

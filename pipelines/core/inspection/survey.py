@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.columns import string_values
 from pipelines.core.config import Config, DataConfig, EncoderConfig
-from pipelines.core.exposure import created
+from pipelines.core.exposure import Arrivals, created
 from pipelines.core.importers.moments import seconds_of
 from pipelines.core.importers.scales import event_weights, rating_threshold
 from pipelines.core.inspection.heads import rename_hint
@@ -63,7 +63,7 @@ class Survey:
     texts: Counter[str] = field(default_factory=Counter)
     chinese: Counter[str] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    undated: list[str] = field(default_factory=list)
+    undated: list[Arrivals] = field(default_factory=list)
 
     def add(self, table: TableName, raw: pa.Table, checked: Checked) -> None:
         """Look at a chunk as it was read, with our names, and as it was checked."""
@@ -75,7 +75,8 @@ class Survey:
         elif table in ID_COLUMN and checked.table.num_rows:
             self._texts(table, checked.table)
             if table == "items" and CREATED_AT in checked.table.column_names:
-                self.undated += created(checked.table.column(CREATED_AT)).unreadable
+                found = created(checked.table.column(CREATED_AT))
+                self.undated += [found] if found.n_unreadable else []
 
     def _constant(self, table: TableName, name: str, column: pa.ChunkedArray) -> None:
         seen = self.columns.setdefault((table, name), _Column(rows=0))
@@ -217,7 +218,8 @@ class Survey:
         if not self.undated:
             return []
         return [
-            f"{len(self.undated)} items have no date in 'created_at', the first {self.undated[0]!r}; expected seconds "
+            f"{sum(part.n_unreadable for part in self.undated)} items have no date in 'created_at', the first "
+            f"{self.undated[0].example!r}; expected seconds "
             "since 1970 or ISO 8601. They count as if they had always been there"
         ]
 
