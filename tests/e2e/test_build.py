@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipelines.core.metrics import RANK_METRICS
 from pipelines.core.slices import SLICES
 from pipelines.core.storage import part_paths, read_json, read_tensors
 from tests.conftest import command, kill_group, kindling, start_kindling
+from tests.serving.databases import file_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -346,6 +348,15 @@ def test_young_items_are_made_up_for_in_models_of_what_comes_next(
     options = ("--data", undated, "--out", in_time, "--config", config, "--until-stage", "split")
     assert (finished := kindling("build", *options)).status == 0, finished.err
     assert not Layout(in_time).exposure("full").exists()
+    with closing(file_store(in_time)) as store:  # as a service would be told
+        store.items.put("new-kettle", {"title": "A kettle that came today"})
+        store.items.put(items_df["item_id"][0], {"title": "An old friend under another name"})
+    assert (finished := kindling("build", *options)).status == 0, finished.err
+    assert pq.read_table(Layout(in_time).announced).column("item_id").to_pylist() == ["new-kettle"]
+    ids = pq.read_table(Layout(in_time).ids("items")).column(0).to_pylist()
+    found = pq.read_table(Layout(in_time).exposure("full")).column(0).to_numpy()
+    assert found[ids.index("new-kettle")] == np.float32(1 / len(first_df))
+    assert (np.delete(found, ids.index("new-kettle")) == 1).all(), "of what the tables have nobody says it"
 
 
 def test_rejects_are_kept_with_source_row_and_reason(
