@@ -65,8 +65,9 @@ def read_arrivals(layout: Layout) -> Arrivals:
     if layout.announced.is_file():
         said = pq.read_table(layout.announced)
         ids = pq.read_table(layout.ids("items")).column(ITEM_ID).combine_chunks()
-        rows = row_numbers(said.column(ITEM_ID), ids)
-        arrivals[rows] = np.where(np.isnan(arrivals[rows]), said.column(SAID_AT).to_numpy(), arrivals[rows])
+        rows, moments = row_numbers(said.column(ITEM_ID), ids), said.column(SAID_AT).to_numpy()
+        missing = (rows >= 0) & np.isnan(arrivals[rows])  # some may have been set aside since
+        arrivals[rows[missing]] = moments[missing]
     examples = [part.example for part in found if part.n_unreadable]
     return Arrivals(arrivals, sum(part.n_unreadable for part in found), next(iter(examples), ""))
 

@@ -86,7 +86,8 @@ def test_without_a_date_the_service_knows_when_it_was_told_of_an_item(tmp_path: 
     table = pa.table({"item_id": ["old", "dated", "told", "undated"], "created_at": [1.0, 2.0, None, None]})
     write_table(layout.tables / "items" / part_name(0), table)
     write_table(layout.ids("items"), table.select(["item_id"]))
-    write_table(layout.announced, pa.table({"item_id": ["told", "dated"], "updated_at": [8.0, 9.0]}))
+    told = {"item_id": ["told", "dated", "set aside"], "updated_at": [8.0, 9.0, 7.0]}
+    write_table(layout.announced, pa.table(told))
     np.testing.assert_array_equal(read_arrivals(layout).seconds, [1, 2, 8, NAN])
 
 
