@@ -122,7 +122,7 @@ def test_an_item_that_came_since_is_told_of(model: Recommender, kept: Store, sho
     late = LateItems(model)
     said = StoredItem("late-1", 1, {"title": "Two-person tent", "price": 5.0}, is_whole=True, updated_at=0.0)
     changed = StoredItem("item-000007", 2, {"title": "Green tea"}, is_whole=False, updated_at=0.0)
-    live = model.with_late(late.make([said, changed], {}, 0.0))
+    live = model.with_late(late.make([said, changed], {}))
     with TestClient(create_app(lambda: live, kept, CONFIG.serve)) as client:
         body = {"item_ids": ["late-1", "item-000007"], "query": "tent", "fields": ["title", "price", "brand"]}
         first, second = client.post("/v1/rank", json=body).json()["items"]
