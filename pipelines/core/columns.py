@@ -220,15 +220,19 @@ def arrow_seconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), per_second)
 
 
+def iso_seconds(texts: list[Any]) -> npt.NDArray[np.float64]:
+    """(n,) seconds since 1970 UTC of ISO 8601, NaN where something else is written or nothing."""
+    dates = pd.to_datetime(pd.Series(texts, dtype=object), errors="coerce", utc=True, format="ISO8601")
+    moments = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+
+
 def _written_seconds(column: pa.ChunkedArray, rejects: Rejects) -> npt.NDArray[np.float64]:
     texts = one_array(column)
     seconds = written_numbers(texts)
     rest = np.flatnonzero(np.isnan(seconds) & _present(texts))
     if len(rest):
-        written = pd.Series(_strings(texts, rest), dtype=object)
-        dates = pd.to_datetime(written, errors="coerce", utc=True, format="ISO8601")
-        moments = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-        seconds[rest] = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+        seconds[rest] = iso_seconds(_strings(texts, rest))
     wrong = rest[np.isnan(seconds[rest])]
     reasons = [f"timestamp is {t[:40]!r}, expected seconds or ISO 8601" for t in _strings(texts, wrong)]
     rejects.add_each(wrong, np.arange(len(wrong)), reasons)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.columns import MILLISECONDS_FROM, arrow_seconds, one_array, written_numbers
+from pipelines.core.columns import MILLISECONDS_FROM, arrow_seconds, iso_seconds, one_array, written_numbers
 
 DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -40,11 +39,8 @@ def date_seconds(column: pa.ChunkedArray) -> tuple[DoubleArray, BoolArray] | Non
         return None
     texts = one_array(pc.utf8_trim_whitespace(column.cast(pa.string())))
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
-    dates = pd.to_datetime(
-        pd.Series(texts.to_pylist(), dtype=object), errors="coerce", utc=True, format="ISO8601"
-    )
-    moments = dates.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    seconds = np.where(np.isnat(moments), _as_seconds(written_numbers(texts)), moments.astype(np.int64) / 1e6)
+    dates = iso_seconds(texts.to_pylist())
+    seconds = np.where(np.isnan(dates), _as_seconds(written_numbers(texts)), dates)
     return seconds, np.isnan(seconds) & texts.is_valid().to_numpy(zero_copy_only=False)
 
 
